@@ -29,7 +29,7 @@ NATURAL, LEAST = 1.15, 0.6  # inches of a panel's height
 NATURAL_WIDTH = 7.2  # inches of a figure
 NARROWEST = 1.5  # inches of a panel
 MINUTES_FROM, HOURS_FROM = 120.0, 7200.0  # seconds from which the axis counts in them
-STEPS = [1, 2, 3, 5, 6, 10]
+STEPS = [1, 2, 5, 10]
 MANY = 60  # windows, beyond which their markers would cover the line
 
 
@@ -51,8 +51,8 @@ def plot_trace(rows: pd.DataFrame, ax: Axes, *, target: str, colour: Any) -> Axe
         middle, np.where(bounded, low, np.nan), np.where(bounded, high, np.nan), color=colour, alpha=0.2, lw=0
     )
     rated = np.isfinite(value)
-    neighbours = np.r_[False, rated[:-1]] | np.r_[rated[1:], False]
-    alone = rated & ~neighbours  # no line reaches these
+    is_joined = np.r_[False, rated[:-1]] | np.r_[rated[1:], False]
+    alone = rated & ~is_joined  # no line reaches these
     ax.plot(middle, value, color=colour, lw=1.2, marker="o" if len(rows) <= MANY else "", markersize=2.5)
     if alone.any():
         ax.vlines(middle[alone & bounded], low[alone & bounded], high[alone & bounded], color=colour, alpha=0.5)
@@ -79,7 +79,7 @@ def trace_figure(
     check_panel(across, least=NARROWEST, width=width)
     heading = wrapped(title, across, size + 1, bold=True) if title else ""
     above = line_height(size + 1, 1 + heading.count("\n")) + 0.08 if heading else 0.08
-    label = f"band: {100 * level:g} % prediction interval"
+    label = f"{100 * level:g} % prediction interval"
     legend = plan_legend([label], space=all_width - 2 * EDGE, size=size - 1)
     below, gap = 2 * line_height(size) + 0.2, 0.12
     others = EDGE + above + below + legend.height + (len(targets) - 1) * gap
@@ -93,7 +93,7 @@ def trace_figure(
             ax = place(figure, left, EDGE + above + k * (height + gap), across, height)
             plot_trace(times, ax, target=target, colour=colour)
             ax.set_ylabel(wrapped(shown_name(target), height, size))
-            ax.yaxis.set_major_locator(MaxNLocator(4))
+            ax.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
             ax.set_xlim(*ends)
             is_last = k == len(targets) - 1
             _time_axis(ax, ends, labelled=is_last)
@@ -109,7 +109,7 @@ def _time_axis(ax: Axes, ends: tuple[float, float], *, labelled: bool) -> None:
     length = ends[1] - ends[0]
     if length < MINUTES_FROM:
         ax.set_xlabel("time (s)" if labelled else "")
-        ax.xaxis.set_major_locator(MaxNLocator(8))
+        ax.xaxis.set_major_locator(MaxNLocator(8, steps=STEPS))
     else:
         by_hours = length >= HOURS_FROM
         unit = 60 if by_hours else 1

@@ -95,7 +95,9 @@ def _check_figure(figure: Path, options: PredictionOptions) -> None:
     from layerprobe.figures.layout.style import FORMATS
 
     if options.window is None:
-        raise InputError("LP944", "--figure shows ratings over time. Give the length of a window, too: --window 5")
+        raise InputError(
+            "LP944", "--figure shows ratings over time. Give the length of a window, too, such as --window 5."
+        )
     if figure.suffix.removeprefix(".") not in FORMATS:
         raise InputError(
             "LP947",

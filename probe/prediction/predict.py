@@ -14,11 +14,11 @@ from layerprobe.probe.data.asr import Recogniser, load_recogniser, transcribe
 from layerprobe.probe.data.audio import audio_header
 from layerprobe.probe.data.audio_hashes import Row, records, span_of
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.prediction.pieces import Piece, PieceReader, refused
 from layerprobe.probe.prediction.raters import Rater, load_rater, model_digest, model_folder
 from layerprobe.probe.prediction.rating import Outcome, rate_in_order
 from layerprobe.probe.prediction.recordings import Inputs, collect_recordings
 from layerprobe.probe.prediction.saved_ratings import SavedRatings
+from layerprobe.probe.prediction.segments import Segment, SegmentReader, refused
 from layerprobe.probe.prediction.settings import PredictionOptions
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import choose_device
@@ -132,9 +132,9 @@ def run_prediction(
         if saved.discarded:
             progress.log(f"{resume_file}: of another model or other options, so nothing of it is used.")
         n_resumed = len(saved)
-        reader = PieceReader(rater, saved, windows=windows, recogniser=recogniser)
-        pieces = _read_all(table, reader, rater, reasons)
-        outcomes = rate_in_order(pieces, rater, saved, jobs=options.jobs)
+        reader = SegmentReader(rater, saved, windows=windows, recogniser=recogniser)
+        segments = _read_all(table, reader, rater, reasons)
+        outcomes = rate_in_order(segments, rater, saved, jobs=options.jobs)
         by_time = windows is not None
         rows = [
             _row(outcome, table, rater.targets, by_time=by_time)
@@ -164,8 +164,8 @@ def _recogniser(rater: Rater, table: pd.DataFrame, options: PredictionOptions, *
     if options.window is not None:
         raise InputError(
             "LP946",
-            "the model reads text, and the words of a window are not known from the transcript of a recording. Give "
-            "--asr RECOGNISER, which transcribes each window.",
+            "the model reads text, and the transcript of a recording does not state what is in a window. Give --asr "
+            "RECOGNISER, which transcribes each window.",
         )
     if n := int(table[column].isna().sum()):
         raise InputError(
@@ -195,7 +195,7 @@ def _transcribed(
     return done.table, reasons
 
 
-def _read_all(table: pd.DataFrame, reader: PieceReader, rater: Rater, reasons: dict[str, str]) -> Iterator[Piece]:
+def _read_all(table: pd.DataFrame, reader: SegmentReader, rater: Rater, reasons: dict[str, str]) -> Iterator[Segment]:
     for number, row in enumerate(records(table)):
         if reason := reasons.get(str(row["utterance_id"])):
             yield refused(number, reason)
@@ -214,11 +214,13 @@ def _reported(
     try:
         for outcome in outcomes:
             n_refused += bool(outcome.reason)
-            piece = outcome.piece
-            if piece.is_last:
-                amount, done = lengths[piece.recording] - done, 0.0
+            segment = outcome.segment
+            if segment.is_last:
+                amount, done = lengths[segment.recording] - done, 0.0
             else:
-                reached = min(lengths[piece.recording], piece.end - span_of(_row_at(table, piece)).get("start", 0.0))
+                reached = min(
+                    lengths[segment.recording], segment.end - span_of(_row_at(table, segment)).get("start", 0.0)
+                )
                 amount, done = reached - done, reached
             progress.advance(amount, f"{n_refused} without a rating" if n_refused else "")
             yield outcome
@@ -226,8 +228,8 @@ def _reported(
         progress.end()
 
 
-def _row_at(table: pd.DataFrame, piece: Piece) -> Row:
-    return {"start": table["start"].iloc[piece.recording]}
+def _row_at(table: pd.DataFrame, segment: Segment) -> Row:
+    return {"start": table["start"].iloc[segment.recording]}
 
 
 def _seconds(row: Row) -> float:
@@ -240,13 +242,13 @@ def _seconds(row: Row) -> float:
 
 
 def _row(outcome: Outcome, table: pd.DataFrame, targets: Sequence[str], *, by_time: bool) -> list[Any]:
-    piece = outcome.piece
-    name, path = (table[column].iloc[piece.recording] for column in ("utterance_id", "path"))
+    segment = outcome.segment
+    name, path = (table[column].iloc[segment.recording] for column in ("utterance_id", "path"))
     ratings = outcome.rated.ratings if outcome.rated is not None else [(NAN, NAN, NAN)] * len(targets)
     values = [value for rating in ratings for value in rating]
     if by_time:
-        return [name, round(piece.start, 6), round(piece.end, 6), *values, outcome.reason]
-    return [name, path, round(piece.end - piece.start, 6), *values, outcome.reason]
+        return [name, round(segment.start, 6), round(segment.end, 6), *values, outcome.reason]
+    return [name, path, round(segment.end - segment.start, 6), *values, outcome.reason]
 
 
 def _columns(targets: Sequence[str], *, by_time: bool) -> list[str]:

@@ -134,7 +134,7 @@ def model_folder(model: Path | str) -> Path:
         raise InputError(
             "LP940",
             f"{folder} is the run of a sweep, and its probes rate no recordings. Make a predictor of it first: "
-            f"layerprobe deploy {folder} --encoder NAME --out models/NAME",
+            f"layerprobe deploy {folder} --encoder NAME --out models/NAME.",
         )
     raise InputError(
         "LP941",

@@ -1,4 +1,4 @@
-"""Rating of pieces in order: one is read while others are rated, each alone in a thread."""
+"""Rating of segments in order: one is read while others are rated, each alone in a thread."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import torch
 
 from layerprobe.probe.exceptions import InvalidAudioError
 from layerprobe.probe.extraction.encoding.embedding import is_out_of_memory, not_finite, too_large
-from layerprobe.probe.prediction.pieces import Piece
 from layerprobe.probe.prediction.raters import Rater
-from layerprobe.probe.prediction.saved_ratings import RatedPiece, SavedRatings
+from layerprobe.probe.prediction.saved_ratings import RatedSegment, SavedRatings
+from layerprobe.probe.prediction.segments import Segment
 from layerprobe.probe.system import cores
 
-AHEAD = 2  # pieces that are read and wait
+AHEAD = 2  # segments that are read and wait
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A piece with its ratings, or the reason why it has none."""
+    """A segment with its ratings, or the reason why it has none."""
 
-    piece: Piece
-    rated: RatedPiece | None
+    segment: Segment
+    rated: RatedSegment | None
     reason: str  # "" where it is rated
 
 
 def rate_in_order(
-    pieces: Iterator[Piece], rater: Rater, saved: SavedRatings, *, jobs: int | None = None
+    segments: Iterator[Segment], rater: Rater, saved: SavedRatings, *, jobs: int | None = None
 ) -> Iterator[Outcome]:
-    """Rate pieces, in their order; what is saved is not rated again, and what is rated is saved.
+    """Rate segments, in their order; what is saved is not rated again, and what is rated is saved.
 
     Each is rated alone by one thread, without a batch, so that no rating depends on the others or their number.
 
     Args:
-        pieces: read by the caller's thread, a few ahead of those that are rated
+        segments: read by the caller's thread, a few ahead of those that are rated
         rater: the model
         saved: ratings of an interrupted prediction; receives those of this one
         jobs: threads that rate; None for one per core, or one on a GPU
@@ -45,18 +45,18 @@ def rate_in_order(
     jobs = jobs or (cores() if rater.device == "cpu" else 1)
     threads_before = torch.get_num_threads()
     pool = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
-    waiting: deque[tuple[Piece, Future[Outcome]]] = deque()
+    waiting: deque[tuple[Segment, Future[Outcome]]] = deque()
 
     def finish() -> Outcome:
-        piece, future = waiting.popleft()
+        segment, future = waiting.popleft()
         outcome = future.result()
         if outcome.rated is not None:
-            saved.add(piece.key, outcome.rated)
+            saved.add(segment.key, outcome.rated)
         return outcome
 
     try:
-        for piece in pieces:
-            waiting.append((piece, pool.submit(_rate, piece, rater, saved.get(piece.key))))
+        for segment in segments:
+            waiting.append((segment, pool.submit(_rate, segment, rater, saved.get(segment.key))))
             if len(waiting) >= jobs + AHEAD:
                 yield finish()
         while waiting:
@@ -66,18 +66,18 @@ def rate_in_order(
         torch.set_num_threads(threads_before)
 
 
-def _rate(piece: Piece, rater: Rater, known: RatedPiece | None) -> Outcome:
-    if piece.reason or known is not None:
-        return Outcome(piece, None if piece.reason else known, piece.reason)
-    seconds = piece.end - piece.start
+def _rate(segment: Segment, rater: Rater, known: RatedSegment | None) -> Outcome:
+    if segment.reason or known is not None:
+        return Outcome(segment, None if segment.reason else known, segment.reason)
+    seconds = segment.end - segment.start
     try:
-        ratings = tuple(rater.rate(piece.waveform, piece.text))
+        ratings = tuple(rater.rate(segment.waveform, segment.text))
         if not all(math.isfinite(rating.value) for rating in ratings):
             raise not_finite()
     except InvalidAudioError as error:
-        return Outcome(piece, None, str(error))
+        return Outcome(segment, None, str(error))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return Outcome(piece, None, str(too_large(seconds)))
-    return Outcome(piece, RatedPiece(seconds, ratings), "")
+        return Outcome(segment, None, str(too_large(seconds)))
+    return Outcome(segment, RatedSegment(seconds, ratings), "")

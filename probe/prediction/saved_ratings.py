@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class RatedPiece:
+class RatedSegment:
     """The ratings of a recording or a window."""
 
     seconds: float  # of its audio; NaN where none is read
@@ -35,7 +35,7 @@ class SavedRatings:
         self._header = {"format_version": FORMAT_VERSION, **header}
         self._path, self._file = path, None
         self.discarded = False  # whether there was a file of another model or other options
-        self._known: dict[str, RatedPiece] = {}
+        self._known: dict[str, RatedSegment] = {}
         if path is None:
             return
         if path.is_file():
@@ -59,11 +59,11 @@ class SavedRatings:
         if self._file is not None:
             self._file.close()
 
-    def get(self, key: str) -> RatedPiece | None:
+    def get(self, key: str) -> RatedSegment | None:
         """Return the ratings of a recording or a window; None where there are none."""
         return self._known.get(key)
 
-    def add(self, key: str, rated: RatedPiece) -> None:
+    def add(self, key: str, rated: RatedSegment) -> None:
         """Save ratings; they outlast a kill of the process when this returns."""
         if key in self._known:
             return
@@ -80,12 +80,12 @@ class SavedRatings:
         for entry in entries[1:]:
             try:
                 ratings = tuple(Rating(*map(float, values)) for values in entry["ratings"])
-                self._known[str(entry["key"])] = RatedPiece(float(entry["seconds"]), ratings)
+                self._known[str(entry["key"])] = RatedSegment(float(entry["seconds"]), ratings)
             except (KeyError, TypeError, ValueError):
                 continue
 
 
-def _line(key: str, rated: RatedPiece) -> str:
+def _line(key: str, rated: RatedSegment) -> str:
     return json.dumps({"key": key, "seconds": rated.seconds, "ratings": rated.ratings})
 
 

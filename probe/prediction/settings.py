@@ -60,6 +60,8 @@ class PredictionOptions:
         """
         if self.window is None:
             if self.hop is not None:
-                raise InputError("LP944", "--hop is the distance of windows. Give the length of a window: --window 5")
+                raise InputError(
+                    "LP944", "--hop is the distance of windows. Give the length of a window, too, such as --window 5."
+                )
             return None
         return Windows(self.window, self.window if self.hop is None else self.hop)

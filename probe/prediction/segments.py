@@ -21,6 +21,8 @@ from layerprobe.probe.prediction.saved_ratings import SavedRatings
 from layerprobe.probe.prediction.settings import Windows
 from layerprobe.probe.problem import Problem, StoredAudioError
 
+# At the ends of a window into which resampling spreads what is next to it, so that silence is measured between them.
+EDGE_SECONDS = 0.02
 SILENT = Problem("LP232", f"silent: no sample is further from a constant than {SILENCE_DB:g} dB of full scale")
 
 
@@ -29,7 +31,7 @@ def _no_samples() -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Segment:
     """A recording or a window of one, as it goes to the model."""
 
     recording: int  # number in the table, from 0
@@ -42,12 +44,12 @@ class Piece:
     is_last: bool = True  # of its recording
 
 
-def refused(number: int, reason: str) -> Piece:
+def refused(number: int, reason: str) -> Segment:
     """Return what stands for a recording that can't be read, with the reason."""
-    return Piece(number, float("nan"), float("nan"), reason=reason)
+    return Segment(number, float("nan"), float("nan"), reason=reason)
 
 
-class PieceReader:
+class SegmentReader:
     """A reader of recordings for a model, whole or in windows; none that can't be read stops the others."""
 
     def __init__(
@@ -65,7 +67,7 @@ class PieceReader:
             reading=rater.reading,
         )
 
-    def read(self, number: int, row: Row, text: str) -> Iterator[Piece]:
+    def read(self, number: int, row: Row, text: str) -> Iterator[Segment]:
         """Yield a recording, or each of its windows.
 
         Args:
@@ -85,36 +87,36 @@ class PieceReader:
         except OSError as error:
             yield refused(number, str(Problem("LP201", f"could not be read ({error.strerror or error})")))
 
-    def _whole(self, number: int, row: Row, text: str) -> Piece:
-        words = f" {_digest(text)}" if self._rater.text_column else ""
+    def _whole(self, number: int, row: Row, text: str) -> Segment:
+        text_hash = f" {_digest(text)}" if self._rater.text_column else ""
         if not self._rater.sampling_rate:
-            return Piece(number, float("nan"), float("nan"), words, text=text)
+            return Segment(number, float("nan"), float("nan"), text_hash, text=text)
         begin = span_of(row).get("start", 0.0)
-        if (key := self._known_key(row, words)) and (saved := self._saved.get(key)) is not None:
-            return Piece(number, begin, begin + saved.seconds, key)
+        if (key := self._known_key(row, text_hash)) and (saved := self._saved.get(key)) is not None:
+            return Segment(number, begin, begin + saved.seconds, key)
         read = self.reader.read(row)
         if read.problem is not None:
             raise InvalidAudioError(read.problem.code, read.problem.text)
         waveform = np.asarray(read.data, dtype=np.float32)
-        return Piece(number, begin, begin + read.seconds, read.content + words, waveform, text)
+        return Segment(number, begin, begin + read.seconds, read.content + text_hash, waveform, text)
 
-    def _known_key(self, row: Row, words: str) -> str:
+    def _known_key(self, row: Row, text_hash: str) -> str:
         """Return a recording's key without decoding it; "" where nothing is saved, or it can't be read."""
         try:
-            return self._hashes.hash_row(row) + words if len(self._saved) else ""
+            return self._hashes.hash_row(row) + text_hash if len(self._saved) else ""
         except OSError:  # for which the reader has a sentence
             return ""
 
-    def _in_windows(self, number: int, row: Row, windows: Windows) -> Iterator[Piece]:
+    def _in_windows(self, number: int, row: Row, windows: Windows) -> Iterator[Segment]:
         begin = span_of(row).get("start", 0.0)
         recording = measure_recording(str(row["path"]), reading=self._rater.reading, **span_of(row))
         content = self._hashes.hash_row(row)
-        waiting: Piece | None = None
+        waiting: Segment | None = None
         for first, waveform in self._cut(recording, windows):
             if waiting is not None:
                 yield waiting
             start, end = begin + first / self._rate, begin + (first + len(waveform)) / self._rate
-            waiting = self._window(Piece(number, start, end, f"{content} at {first}", waveform, is_last=False))
+            waiting = self._window(Segment(number, start, end, f"{content} at {first}", waveform, is_last=False))
         if waiting is None:
             raise InvalidAudioError("LP206", "empty: it holds no samples")
         yield replace(waiting, is_last=True)
@@ -123,20 +125,22 @@ class PieceReader:
         blocks = recording.blocks(self._rate)
         return cut_windows(blocks, length=windows.samples(self._rate), first=windows.first(self._rate))
 
-    def _window(self, piece: Piece) -> Piece:
+    def _window(self, segment: Segment) -> Segment:
         """Return a window as a recording of its own: trimmed if the model's recordings were, and transcribed."""
-        waveform = piece.waveform
-        if is_silent(waveform.min(), waveform.max()):
-            return replace(piece, waveform=_no_samples(), reason=str(SILENT))
+        waveform = segment.waveform
+        edge = min(round(EDGE_SECONDS * self._rate), (len(waveform) - 1) // 2)
+        inner = waveform[edge : len(waveform) - edge]
+        if is_silent(inner.min(), inner.max()):
+            return replace(segment, waveform=_no_samples(), reason=str(SILENT))
         if self._rater.reading.trim_silence:
             ends = silent_ends(waveform, self._rate)
             waveform = waveform[ends.before : len(waveform) - ends.after]
         text = ""
-        if self._rater.text_column and self._recogniser is not None and self._saved.get(piece.key) is None:
+        if self._rater.text_column and self._recogniser is not None and self._saved.get(segment.key) is None:
             rate = self._recogniser.sampling_rate
             resampled = waveform if rate == self._rate else soxr.resample(waveform, self._rate, rate, quality="HQ")
             text = self._recogniser(resampled)
-        return replace(piece, waveform=np.ascontiguousarray(waveform), text=text)
+        return replace(segment, waveform=np.ascontiguousarray(waveform), text=text)
 
 
 def _digest(text: str) -> str:
