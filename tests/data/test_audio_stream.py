@@ -58,7 +58,7 @@ def test_blocks_of_a_span_are_those_of_the_span(folder: Path) -> None:
 def test_what_can_not_be_read_whole_is_refused_for_the_same_reason(folder: Path, tmp_path: Path) -> None:
     one = voice(12.0)
     whole = (folder / "a.wav").read_bytes()
-    made = {"opposite.wav": np.stack([one, -one], axis=1), "silent.wav": np.zeros(RATE), "loud.wav": 9 * one}
+    made = {"opposite.wav": np.stack([one, -one], axis=1), "silent.wav": np.zeros(RATE), "loud.wav": 90 * one}
     for name, samples in made.items():
         soundfile.write(tmp_path / name, samples, RATE, subtype="FLOAT")
     not_finite = one.astype(np.float32)

@@ -290,9 +290,9 @@ def test_new_utterances_are_rated_as_the_run_rated_them(brief, corpus, tmp_path)
 
 
 def test_a_missing_regressor_or_transcript_is_refused(brief, corpus, tmp_path):
-    with pytest.raises(InputError, match="holds no trained regressor"):
+    with pytest.raises(InputError, match="holds no model: it has neither"):
         predict(tmp_path, corpus.table)
-    with pytest.raises(InputError, match="the table has no column 'transcript'"):
+    with pytest.raises(InputError, match="recordings have no column 'transcript'"):
         predict(brief[0], corpus.table.drop(columns="transcript"))
 
 

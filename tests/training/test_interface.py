@@ -52,7 +52,9 @@ def test_train_and_predict_take_paths_and_options(table, tmp_path):
     run = train(table, EncoderOptions(text_encoder=str(text)), out=out, **options)
     assert run.plan["training"]["hidden"] == 8
     found = predict(out, table)
-    assert list(found.columns) == ["utterance_id", "arousal", "arousal_low", "arousal_high", "reason"]
+    assert list(found.columns) == [
+        "utterance_id", "path", "duration", "arousal", "arousal_low", "arousal_high", "reason"
+    ]  # fmt: skip
     assert np.isfinite(found["arousal"]).all()
     assert (found["arousal_low"] < found["arousal"]).all()
     check_other_version_is_refused(tmp_path / "run" / "regressor.json", lambda: predict(out, table))
