@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from layerprobe.figures.layout.style import write_figure
 from layerprobe.figures.plots.trace import trace_figure
-from layerprobe.probe.prediction.predict import Prediction
+
+if TYPE_CHECKING:
+    from layerprobe.probe.prediction.predict import Prediction
 
 
 def write_traces(prediction: Prediction, path: Path) -> list[Path]:

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.prediction.predict import Prediction
 
 app = typer.Typer()
-EXAMPLE = (
-    "Examples: layerprobe predict models/avd talk.wav more --out ratings.csv; layerprobe predict models/avd talk.wav "
-    "--window 5 --hop 1 --out trace.csv --figure trace.png"
-)
+EXAMPLE = "Example: layerprobe predict models/avd talk.wav more --window 5 --hop 1 --out trace.csv --figure trace.png"
 TOO_LONG = "[LP221]"
 
 
@@ -32,8 +29,8 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...",
-            help="Audio files, folders of them, tables (.csv or .parquet with utterance_id and path), or addresses.",
+            metavar="INPUT",
+            help="Audio files, folders with audio files, tables (.csv or .parquet with utterance_id and path), or addresses.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Table of ratings to write (.csv, .parquet or .json).")],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +130,7 @@ def run_prediction(
         "asr": "" if recogniser is None else recogniser.name,
         "layerprobe": layerprobe_version(),
     }
-    with SavedRatings(resume_file, header) as saved:
+    with SavedRatings(resume_file, header) as saved, _without_wavlms_warning():
         if saved.discarded:
             progress.log(f"{resume_file}: of another model or other options, so nothing of it is used.")
         n_resumed = len(saved)
@@ -143,6 +145,14 @@ def run_prediction(
     reader.reader.log_remarks(progress)
     found = pd.DataFrame(rows, columns=_columns(rater.targets, by_time=by_time))
     return Prediction(found, rater.targets, rater.level, fingerprint, len(table), n_resumed)
+
+
+@contextmanager
+def _without_wavlms_warning() -> Iterator[None]:
+    """Ignore what `probe.training.branches` ignores, for all threads: each would restore another's filters."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Support for mismatched", category=UserWarning)
+        yield
 
 
 def transcripts_file(resume_file: Path) -> Path:
