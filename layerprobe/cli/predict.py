@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.prediction.predict import Prediction
 
 app = typer.Typer()
-EXAMPLE = "Example: layerprobe predict models/avd talk.wav more --window 5 --hop 1 --out trace.csv --figure trace.png"
+EXAMPLE = "Example: layerprobe predict models/avd talk.wav more --window 5 --hop 1 --out ratings.csv"
 TOO_LONG = "[LP221]"
 
 
@@ -30,7 +30,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Audio files, folders with audio files, tables (.csv or .parquet with utterance_id and path), or addresses.",
+            help="Audio files, folders with audio files, tables (.csv or .parquet with utterance_id and path), or "
+            "addresses.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Table of ratings to write (.csv, .parquet or .json).")],
