@@ -35,15 +35,15 @@ def collect_recordings(inputs: Inputs, *, text_column: str = "") -> pd.DataFrame
     Raises:
         InputError: if two recordings have the same name, or a folder holds none, or a table can't be read
     """
-    single = isinstance(inputs, pd.DataFrame | Path | str)
-    parts = [_recordings_in(one, text_column) for one in ([inputs] if single else inputs)]
+    several = [inputs] if isinstance(inputs, pd.DataFrame | Path | str) else list(inputs)
+    parts = [_recordings_in(one, text_column) for one in several]
     columns = ["utterance_id", "path", *TIMES, *([text_column] if text_column else [])]
     rows = [row for part in parts for row in part.reindex(columns=columns).astype(object).to_dict("records")]
     table = pd.DataFrame(rows, columns=columns)
     table["utterance_id"], table["path"] = table["utterance_id"].astype(str), table["path"].astype(str)
     for name in TIMES:
         table[name] = table[name].astype(float)
-    if not single:
+    if not isinstance(inputs, pd.DataFrame):
         table = table.drop_duplicates(["utterance_id", "path", *TIMES], ignore_index=True)
     if text_column:
         table[text_column] = [None if pd.isna(text) else str(text) for text in table[text_column]]
