@@ -107,10 +107,11 @@ def _print_counts(out: Path, found: Prediction, output: Output, *, windows: bool
     """Print how many were rated, and the first reasons of those that were not."""
     table = found.table
     refused = table[table["reason"] != ""]
-    unit = "windows" if windows else "recordings"
-    of = f" of {found.n_recordings} recordings" if windows else ""
+    n_rated = len(table) - len(refused)
+    unit = f"{'window' if windows else 'recording'}{'s' * (n_rated != 1)}"
+    of = f" of {found.n_recordings} recording{'s' * (found.n_recordings != 1)}" if windows else ""
     resumed = f"; {found.n_resumed} had been rated before" if found.n_resumed else ""
-    output.print(f"{out}: {len(table) - len(refused)} {unit}{of} rated, {len(refused)} without a rating{resumed}.")
+    output.print(f"{out}: {n_rated} {unit}{of} rated, {len(refused)} without a rating{resumed}.")
     for row in refused.head(10).to_dict("records"):
         begin = f" at {row['start']:g} s" if windows and row["start"] == row["start"] else ""
         output.print(f"  {row['utterance_id']}{begin}: {row['reason']}")

@@ -176,7 +176,7 @@ def test_a_killed_or_interrupted_prediction_is_resumed(
         file.write('{"key": "torn')
     resumed = command(*arguments)
     assert resumed.exit_code == 0, resumed.output
-    assert "16 windows of 1 recordings rated, 0 without a rating; 5 had been rated before." in resumed.stdout
+    assert "16 windows of 1 recording rated, 0 without a rating; 5 had been rated before." in resumed.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv"]
     whole = command(*arguments[:-1], tmp_path / "whole.csv")
     assert whole.exit_code == 0, whole.output
