@@ -24,7 +24,6 @@ from layerprobe.probe.prediction.segments import Segment, SegmentReader, refused
 from layerprobe.probe.prediction.settings import PredictionOptions
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import choose_device
-from layerprobe.probe.version import layerprobe_version
 
 NAN = float("nan")
 
@@ -128,7 +127,6 @@ def run_prediction(
         "window": options.window,
         "hop": None if windows is None else windows.hop,
         "asr": "" if recogniser is None else recogniser.name,
-        "layerprobe": layerprobe_version(),
     }
     with SavedRatings(resume_file, header) as saved, _without_wavlms_warning():
         if saved.discarded:
