@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
     from layerprobe.probe.extraction.sklearn_api import LayerEmbedder as LayerEmbedder
+    from layerprobe.probe.prediction.predict import predict as predict
     from layerprobe.probe.predictors.onnx import export_predictor as export_predictor
     from layerprobe.probe.predictors.predictor import Predictor as Predictor, load_predictor as load_predictor
     from layerprobe.probe.pretraining.distil import distil as distil
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
         PretrainOptions as PretrainOptions,
     )
     from layerprobe.probe.regressor.onnx import export_onnx as export_onnx
-    from layerprobe.probe.regressor.predict import predict as predict
     from layerprobe.probe.regressor.settings import (
         EncoderOptions as EncoderOptions,
         HeadOptions as HeadOptions,
@@ -94,13 +94,13 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.exceptions": ("InputError",),
     "probe.extraction.extract": ("extract",),
     "probe.extraction.sklearn_api": ("LayerEmbedder",),
+    "probe.prediction.predict": ("predict",),
     "probe.predictors.onnx": ("export_predictor",),
     "probe.predictors.predictor": ("Predictor", "load_predictor"),
     "probe.pretraining.distil": ("distil",),
     "probe.pretraining.pretrain": ("pretrain",),
     "probe.pretraining.settings": ("DistilOptions", "PretrainOptions"),
     "probe.regressor.onnx": ("export_onnx",),
-    "probe.regressor.predict": ("predict",),
     "probe.regressor.settings": ("EncoderOptions", "HeadOptions", "OptimiserOptions"),
     "probe.regressor.train": ("train",),
     "probe.results.run_folder": ("Run", "read_run"),

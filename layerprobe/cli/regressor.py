@@ -1,4 +1,4 @@
-"""Commands of the audio-textual regressor: train, predict, export, count-params; export takes a predictor, too."""
+"""Commands of the audio-textual regressor: train, export, count-params; export takes a predictor, too."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from typing import Annotated
 import typer
 
 from layerprobe.cli.options import (
-    Device,
     ExecutionOptions,
     ManifestPath,
     NoSpeakers,
     Output,
-    UtterancesPath,
-    all_quarantined,
     user_command,
 )
 from layerprobe.probe.exceptions import InputError
@@ -78,32 +75,6 @@ def train(
         values = pooled[pooled["target"] == name]["value"]
         output.print(f"  {name}: test CCC " + ", ".join(f"{v:.3f}" for v in values))
     output.print(f"Next: layerprobe compare {out} OTHER, or layerprobe predict {out} new.csv --out predictions.csv")
-
-
-@app.command(epilog="Example: layerprobe predict runs/audio-text new.csv --out predictions.csv")
-@user_command
-def predict(
-    run: TrainedPath,
-    table: UtterancesPath,
-    out: Annotated[Path, typer.Option(help="Table of ratings to write (.csv).")],
-    device: Device = None,
-    *,
-    output: Output,
-) -> None:
-    """Rate audio files with a trained regressor, each rating with its prediction interval."""
-    from layerprobe.probe.data.manifest.read import read_utterances
-    from layerprobe.probe.regressor.predict import predict as predict_stage
-    from layerprobe.probe.system import choose_device
-
-    found = predict_stage(run, read_utterances(table), device=choose_device(device), progress=output.progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(out, found)
-    refused = found[found["reason"] != ""]
-    output.print(f"{out}: {len(found) - len(refused)} utterances rated, {len(refused)} without a rating.")
-    for row in refused.head(10).to_dict("records"):
-        output.print(f"  {row['utterance_id']}: {row['reason']}")
-    if len(refused) == len(found):
-        raise all_quarantined(out, len(refused))
 
 
 @app.command(epilog="Example: layerprobe export models/avd --out avd.onnx --int8 --run runs/first")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,6 +111,36 @@ def decode_audio_file(
 
     Arguments and errors are those of `read_recording`, which checks the samples, too.
     """
+    with open_audio(path, start=start, end=end, shared=True) as opened:
+        channels = _decode_span(opened.decoder, opened.fault, start, end, max_duration)
+        decoder = opened.decoder
+        return Decoded(channels, decoder.rate, opened.remark or decoder.misstated, decoder.remarks)
+
+
+@dataclass(frozen=True)
+class OpenAudio:
+    """An audio file that is open for decoding."""
+
+    decoder: ForwardDecoder
+    fault: Problem | None  # why it can't be read whole; None where it can
+    remark: str  # what its header misstates
+
+
+@contextlib.contextmanager
+def open_audio(
+    path: Path | str, *, start: float | None = None, end: float | None = None, shared: bool = False
+) -> Iterator[OpenAudio]:
+    """Open an audio file for decoding; errors of the decoder within the block become those of the audio.
+
+    Args:
+        path: as of `read_recording`
+        start: seconds from the beginning; None for the beginning
+        end: seconds from the beginning; None for the end of the file
+        shared: whether the decoder of a span stays open for the next span of the file
+
+    Raises:
+        InvalidAudioError: if the file is missing, no audio, or can't be read whole where it is to be
+    """
     try:
         located = locate(path)
     except OSError as error:
@@ -121,14 +152,13 @@ def decode_audio_file(
         if whole and (fault := length.fault):
             raise InvalidAudioError(fault.code, fault.text)
         with (
-            contextlib.closing(_open_decoder(located, length))
-            if whole
-            else _DECODERS.lend(located, length, start or 0.0)
+            _DECODERS.lend(located, length, start or 0.0)
+            if shared and not whole
+            else contextlib.closing(_open_decoder(located, length))
         ) as decoder:
             if fault := _rate_fault(decoder.rate):
                 raise InvalidAudioError(fault.code, fault.text)
-            channels = _decode_span(decoder, length.fault, start, end, max_duration)
-            return Decoded(channels, decoder.rate, length.remark or decoder.misstated, decoder.remarks)
+            yield OpenAudio(decoder, length.fault, length.remark)
     except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         problem = _opening_problem(located, error)
@@ -169,6 +199,39 @@ def _decode_span(
     decoder: ForwardDecoder, fault: Problem | None, start: float | None, end: float | None, max_duration: float
 ) -> np.ndarray:
     """Return the samples of a file, or of a span of one that may have a fault, ``(n_samples, n_channels)`` float32."""
+    extent = span_extent(decoder, fault, start, end, max_duration)
+    if extent.at_most is None:
+        channels = _decode_to_the_end(decoder, extent.first, max_duration)
+    else:
+        channels = _read(decoder, extent.first, extent.at_most)
+    extent.check(len(channels))
+    return channels
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Samples of a file that are read."""
+
+    first: int
+    at_most: int | None  # None for all that follow
+    expected: int | None  # how many there must be; None where nothing states that
+
+    def check(self, n: int) -> None:
+        """Check the number of samples that could be decoded.
+
+        Raises:
+            InvalidAudioError: if there are none, or too few
+        """
+        if self.expected is None and n == 0:
+            raise InvalidAudioError("LP206", "empty: it holds no samples there")
+        if self.expected is not None and (n < self.expected or n == 0):
+            raise InvalidAudioError("LP210", f"truncated: {n} of {self.expected} samples could be decoded")
+
+
+def span_extent(
+    decoder: ForwardDecoder, fault: Problem | None, start: float | None, end: float | None, max_duration: float
+) -> Extent:
+    """Return which samples of a file a span takes; arguments and errors are those of `read_recording`."""
     rate, frames = decoder.rate, decoder.frames
     seconds = float("inf") if frames is None else frames / rate
     begin, stop = 0.0 if start is None else start, seconds if end is None else end
@@ -184,19 +247,11 @@ def _decode_span(
         raise InvalidAudioError("LP221", _too_long(f"{stop - begin:.0f} s long", max_duration))
     first = round(begin * rate)
     if frames is None and end is None:
-        channels = _decode_to_the_end(decoder, first, max_duration)
-        if len(channels) == 0:
-            raise InvalidAudioError("LP206", "empty: it holds no samples there")
-        return channels
+        return Extent(first, None, None)
     if frames is not None and end is None and not decoder.is_counted:
-        channels, expected = _decode_to_the_end(decoder, first, max_duration), frames - slack - first
-    else:
-        at_most = round(stop * rate) if frames is None else min(round(stop * rate), frames + slack)
-        channels = _read(decoder, first, at_most - first)
-        expected = (at_most if frames is None else min(at_most, frames - slack)) - first
-    if len(channels) < expected or len(channels) == 0:
-        raise InvalidAudioError("LP210", f"truncated: {len(channels)} of {expected} samples could be decoded")
-    return channels
+        return Extent(first, None, frames - slack - first)
+    at_most = round(stop * rate) if frames is None else min(round(stop * rate), frames + slack)
+    return Extent(first, at_most - first, (at_most if frames is None else min(at_most, frames - slack)) - first)
 
 
 def _decode_to_the_end(decoder: ForwardDecoder, first: int, max_duration: float) -> np.ndarray:
@@ -213,8 +268,15 @@ def _too_long(text: str, max_duration: float) -> str:
 
 
 def _read(decoder: ForwardDecoder, first: int, n_samples: int | None) -> np.ndarray:
-    try:
+    with decoding_errors():
         return decoder.read(first, n_samples)
+
+
+@contextlib.contextmanager
+def decoding_errors() -> Iterator[None]:
+    """Turn an error of the decoder within the block into that of damaged audio."""
+    try:
+        yield
     except soundfile.SoundFileRuntimeError as error:
         text = f"truncated or damaged: not all samples could be decoded ({_text(error)})"
         raise InvalidAudioError("LP210", text) from error

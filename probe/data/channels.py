@@ -50,6 +50,34 @@ class ChannelEnergy:
         )
 
 
+class EnergyMeter:
+    """A meter of the energies of channels that come in blocks."""
+
+    def __init__(self, n_channels: int, rate: int) -> None:
+        """Start with no sample of so many channels at ``rate`` Hz."""
+        self.step = max(1, round(BLOCK_SECONDS * rate))  # samples that are measured together
+        self._of_channels, self._kept, self._cancelled = np.zeros(n_channels), 0.0, 0.0
+
+    def add(self, channels: np.ndarray) -> None:
+        """Measure ``(n_samples, n_channels)``; all blocks but the last have a multiple of ``step`` samples."""
+        for begin in range(0, len(channels), self.step):
+            block = np.ascontiguousarray(channels[begin : begin + self.step].T, dtype=np.float64)
+            block -= block.mean(axis=1, keepdims=True)
+            energies = np.einsum("cn,cn->c", block, block)
+            summed = block.sum(axis=0)
+            of_sum, total = float(summed @ summed), float(energies.sum())
+            self._of_channels += energies
+            self._kept += min(of_sum, total)
+            if of_sum < KEPT_AT_LEAST * total:
+                self._cancelled += total
+
+    def energy(self) -> ChannelEnergy:
+        """Return the energies of all samples so far."""
+        total = float(self._of_channels.sum())
+        fractions = (self._kept / total, self._cancelled / total) if total else (1.0, 0.0)
+        return ChannelEnergy(self._of_channels, *fractions)
+
+
 def channel_energy(channels: np.ndarray, rate: int) -> ChannelEnergy:
     """Measure channels ``(n_samples, n_channels)`` at ``rate`` Hz, a second at a time.
 
@@ -57,19 +85,6 @@ def channel_energy(channels: np.ndarray, rate: int) -> ChannelEnergy:
     >>> channel_energy(np.stack([voice, -voice], axis=1), 8000).problem.text[:31]
     'its 2 channels cancel in their '
     """
-    of_channels, kept, cancelled = np.zeros(channels.shape[1]), 0.0, 0.0
-    step = max(1, round(BLOCK_SECONDS * rate))
-    for begin in range(0, len(channels), step):
-        block = np.ascontiguousarray(channels[begin : begin + step].T, dtype=np.float64)
-        block -= block.mean(axis=1, keepdims=True)
-        energies = np.einsum("cn,cn->c", block, block)
-        summed = block.sum(axis=0)
-        of_sum, total = float(summed @ summed), float(energies.sum())
-        of_channels += energies
-        kept += min(of_sum, total)
-        if of_sum < KEPT_AT_LEAST * total:
-            cancelled += total
-    total = float(of_channels.sum())
-    return (
-        ChannelEnergy(of_channels, kept / total, cancelled / total) if total else ChannelEnergy(of_channels, 1.0, 0.0)
-    )
+    meter = EnergyMeter(channels.shape[1], rate)
+    meter.add(channels)
+    return meter.energy()

@@ -92,7 +92,7 @@ def make_recording(
     if reading.channel == "first":
         channels = channels[:, :1]
     lowest, highest = level_range(channels)
-    _check_levels(lowest, highest)
+    check_levels(lowest, highest)
     waveform, remarks = _one_channel(channels, rate, reading)
     if is_silent(waveform.min(), waveform.max()):
         raise InvalidAudioError(
@@ -111,8 +111,12 @@ def make_recording(
     return Recording(np.ascontiguousarray(waveform, dtype=np.float32), tuple(remarks))
 
 
-def _check_levels(lowest: np.ndarray, highest: np.ndarray) -> None:
-    """Raise InvalidAudioError where channels from ``lowest`` to ``highest`` can't be used whatever becomes of them."""
+def check_levels(lowest: np.ndarray, highest: np.ndarray) -> None:
+    """Check that channels from ``lowest`` to ``highest``, ``(n_channels,)`` each, can be used.
+
+    Raises:
+        InvalidAudioError: if a sample is not finite or beyond full scale, or there is nothing but silence
+    """
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
         raise InvalidAudioError("LP230", "holds samples that are not finite")
     if problem := over_scale(float(max(-lowest.min(), highest.max()))):
@@ -131,11 +135,23 @@ def _one_channel(channels: np.ndarray, rate: int, reading: ReadingOptions) -> tu
     if channels.shape[1] == 1:
         return channels.mean(axis=1), []
     energy = channel_energy(channels, rate)
+    chosen = chosen_channel(energy, reading)
+    if chosen is not None:
+        return channels[:, chosen], []
+    return channels.mean(axis=1), _remarks_on_channels(channels, energy)
+
+
+def chosen_channel(energy: ChannelEnergy, reading: ReadingOptions) -> int | None:
+    """Return the channel of several that is read; None for their mean.
+
+    Raises:
+        InvalidAudioError: if they cancel in their mean, and no channel is named
+    """
     if reading.channel == "loudest":
-        return channels[:, energy.loudest], []
+        return energy.loudest
     if reading.channel is None and (problem := energy.problem):
         raise InvalidAudioError(problem.code, problem.text)
-    return channels.mean(axis=1), _remarks_on_channels(channels, energy)
+    return None
 
 
 def _remarks_on_channels(channels: np.ndarray, energy: ChannelEnergy) -> list[Remark]:

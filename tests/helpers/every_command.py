@@ -78,7 +78,9 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     yield "fuse", "h.zarr", "t.zarr", table, "--out", "runs/fused", *sweep
     yield "deploy", "runs/first", "--out", "models/a"
     yield "train", table, "--audio-encoder", speech, "--out", "runs/trained", *FEW
-    yield "predict", "runs/trained", table, "--out", "predictions.csv"
+    yield "predict", "runs/trained", table, "--out", "ratings.csv"
+    windows = ("--window", 0.5, "--hop", 0.25, "--figure", "trace.png")
+    yield "predict", "runs/trained", material / "s0.wav", *windows, "--out", "trace.csv"
     yield "export", "runs/trained", "--out", "onnx"
     yield "compare", "runs/trained", "runs/fused", "--out", "compared"
     yield "cost", "runs/first", "runs/trained", "--seconds", 1

@@ -10,8 +10,8 @@ from helpers.voices import manifest_of, voice
 
 from layerprobe.probe.data.reading import ReadingOptions
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.prediction.predict import predict
 from layerprobe.probe.regressor.plan import plan_training
-from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.saving import read_regressor
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import run_training

@@ -16,11 +16,11 @@ from helpers.voices import write_table
 from layerprobe.probe.data.manifest.read import read_manifest, read_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
+from layerprobe.probe.prediction.predict import predict
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.regressor import trainer
 from layerprobe.probe.regressor.dataset import UtteranceDataset
 from layerprobe.probe.regressor.plan import Encoders, plan_training
-from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.saving import build, load_regressors, read_regressor
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import assign_speakers, run_training
@@ -290,9 +290,9 @@ def test_new_utterances_are_rated_as_the_run_rated_them(brief, corpus, tmp_path)
 
 
 def test_a_missing_regressor_or_transcript_is_refused(brief, corpus, tmp_path):
-    with pytest.raises(InputError, match="holds no trained regressor"):
+    with pytest.raises(InputError, match="holds no model: it has neither"):
         predict(tmp_path, corpus.table)
-    with pytest.raises(InputError, match="the table has no column 'transcript'"):
+    with pytest.raises(InputError, match="recordings have no column 'transcript'"):
         predict(brief[0], corpus.table.drop(columns="transcript"))
 
 

@@ -11,7 +11,7 @@ from helpers.text_models import SENTENCES, save_text_model
 from helpers.voices import voice, write_table
 
 from layerprobe.analysis.formatting import number_text
-from layerprobe.probe.regressor.predict import predict
+from layerprobe.probe.prediction.predict import predict
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import train
 from layerprobe.probe.results.run_folder import read_run

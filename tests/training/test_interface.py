@@ -12,10 +12,10 @@ from helpers.text_models import SENTENCES, save_text_model
 from helpers.voices import voice, write_table
 
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.prediction.predict import predict
 from layerprobe.probe.pretraining.distil import distil
 from layerprobe.probe.pretraining.pretrain import pretrain
 from layerprobe.probe.pretraining.settings import DistilOptions, PretrainOptions
-from layerprobe.probe.regressor.predict import predict
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import train
 from layerprobe.probe.training.encoder_folder import check_folder
@@ -52,7 +52,9 @@ def test_train_and_predict_take_paths_and_options(table, tmp_path):
     run = train(table, EncoderOptions(text_encoder=str(text)), out=out, **options)
     assert run.plan["training"]["hidden"] == 8
     found = predict(out, table)
-    assert list(found.columns) == ["utterance_id", "arousal", "arousal_low", "arousal_high", "reason"]
+    assert list(found.columns) == [
+        "utterance_id", "path", "duration", "arousal", "arousal_low", "arousal_high", "reason"
+    ]  # fmt: skip
     assert np.isfinite(found["arousal"]).all()
     assert (found["arousal_low"] < found["arousal"]).all()
     check_other_version_is_refused(tmp_path / "run" / "regressor.json", lambda: predict(out, table))

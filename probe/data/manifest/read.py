@@ -118,12 +118,13 @@ def read_numbered_manifest(
     return NumberedManifest(Manifest(path, header, checked), table.row_numbers, unknown)
 
 
-def read_utterances(path: Path | str, *, columns: Sequence[str] = ()) -> pd.DataFrame:
+def read_utterances(path: Path | str, *, columns: Sequence[str] = (), missing_files: bool = False) -> pd.DataFrame:
     """Read a table of utterances that need no ratings, no speakers and no header, and check every row.
 
     Args:
         path: a ``.csv``, ``.tsv`` or ``.parquet`` table with the columns ``utterance_id`` and ``path``
         columns: further columns that the caller reads, such as one of texts
+        missing_files: whether audio that is not there is accepted, for the reader to refuse
 
     Returns:
         the table with absolute paths and, where there is none, a column ``speaker_id`` of unknown speakers
@@ -142,7 +143,7 @@ def read_utterances(path: Path | str, *, columns: Sequence[str] = ()) -> pd.Data
     problems = RowProblems(path, table.row_numbers)
     named, _, notes = _with_names(raw, Header(""), problems, (), (), join=False)
     numeric, decimal = with_decimal_points(named, [*TIMES, "duration"], problems)
-    checked = check_utterances(numeric, problems, folder=path.absolute().parent)
+    checked = check_utterances(numeric, problems, folder=path.absolute().parent, missing_files=missing_files)
     problems.raise_if_any()
     _log_all(path, table, decimal, notes)
     return checked

@@ -108,17 +108,20 @@ def with_decimal_points(raw: pd.DataFrame, columns: list[str], problems: RowProb
     return raw.assign(**decimals.cells, **undecided), list(decimals.cells)
 
 
-def check_utterances(raw: pd.DataFrame, problems: RowProblems, *, folder: Path) -> pd.DataFrame:
+def check_utterances(
+    raw: pd.DataFrame, problems: RowProblems, *, folder: Path, missing_files: bool = False
+) -> pd.DataFrame:
     """Return the table with absolute paths and times in seconds; record problems of names, paths and spans.
 
     Args:
         raw: cells of text, with the columns `REQUIRED`, names normalised
         problems: receives each problem
         folder: where relative paths start
+        missing_files: whether audio that is not there is accepted, for the reader to refuse
     """
     table = raw.copy()
     _check_names(raw, problems)
-    _check_paths(table, problems, folder=folder)
+    _check_paths(table, problems, folder=folder, missing_files=missing_files)
     for column in TIMES:
         if column in table:
             table[column] = _numbers(raw, column, problems)
@@ -194,21 +197,23 @@ def _check_names(raw: pd.DataFrame, problems: RowProblems) -> None:
         )
 
 
-def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path) -> None:
+def _check_paths(table: pd.DataFrame, problems: RowProblems, *, folder: Path, missing_files: bool) -> None:
     written = table["path"].copy()
     exists: dict[str, bool] = {}  # many spans can be in one file, and a look-up on a network folder is slow
     incomplete = {p: text for p in written.unique() if (text := _address_fault(p))}
     table["path"] = [p if p in incomplete else absolute(p, folder) for p in written]
-    faults = problems_of_stored([p for p in table["path"].unique() if scheme_of(p) and p not in incomplete])
-    for p in table["path"].unique():
-        exists[p] = bool(scheme_of(p)) or _is_file(p)
     empty = (written.str.strip() == "").to_numpy()
     stated = written.isin(list(incomplete)).to_numpy()
     problems.add(np.flatnonzero(stated), lambda r: Problem("LP239", f"path {written[r]!r} {incomplete[written[r]]}"))
+    problems.add(np.flatnonzero(empty), lambda _: Problem("LP140", "path is empty"))
+    if missing_files:
+        return
+    faults = problems_of_stored([p for p in table["path"].unique() if scheme_of(p) and p not in incomplete])
+    for p in table["path"].unique():
+        exists[p] = bool(scheme_of(p)) or _is_file(p)
     unreadable = np.flatnonzero(table["path"].isin(list(faults)))
     problems.add(unreadable, lambda r: faults[table["path"][r]])
     missing = np.flatnonzero(~table["path"].map(exists).to_numpy(dtype=bool) & ~empty)
-    problems.add(np.flatnonzero(empty), lambda _: Problem("LP140", "path is empty"))
     sought = list(dict.fromkeys(written.iloc[missing]))[:NEAREST_SOUGHT]
     nearest = NearestPaths(AUDIO_ENDINGS)
     start = Path("/") if is_remote(folder) else folder

@@ -1,0 +1,1 @@
+"""Ratings of recordings, whole or in windows, by a predictor or a trained regressor."""
