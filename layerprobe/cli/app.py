@@ -18,6 +18,7 @@ from layerprobe.cli import (
     pretrain,
     push_pull,
     regressor,
+    serve,
     sweep,
     transcripts,
 )
@@ -42,7 +43,7 @@ TRUST_OPTIONS = ("--trust-pickle", "--trust-remote-code")
 app = typer.Typer(cls=PanelGroup, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(cache.app, name="cache")
-for _group in (transcripts, extract, sweep, compare, figures, regressor, pretrain, push_pull, explain):
+for _group in (transcripts, extract, sweep, compare, figures, regressor, serve, pretrain, push_pull, explain):
     app.registered_commands += _group.app.registered_commands
 
 

@@ -25,7 +25,7 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "table",
         "report",
     ),
-    "Models": ("train", "predict", "export", "compare", "distil", "pretrain", "count-params"),
+    "Models": ("train", "predict", "serve", "export", "compare", "distil", "pretrain", "count-params"),
     "Sharing": ("push", "pull"),
     "Utilities": ("demo", "explain"),
 }

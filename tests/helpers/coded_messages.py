@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("probe", "analysis", "figures", "layerprobe/cli", "layerprobe/sharing", "layerprobe/demo.py")
+SOURCES = (
+    "probe",
+    "analysis",
+    "figures",
+    "layerprobe/cli",
+    "layerprobe/serving",
+    "layerprobe/sharing",
+    "layerprobe/demo.py",
+)
 CODE = re.compile(r"LP\d{3}")
 CODED = (
     "InputError", "InvalidAudioError", "CacheDamagedError", "NothingToPlotError", "AnnotationConflictError", "Problem",

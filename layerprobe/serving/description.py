@@ -1,0 +1,39 @@
+"""What the page states of a predictor and of the server's limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from layerprobe.probe.predictors.predictor import Predictor
+from layerprobe.serving.rating import layers_of, scale_of
+from layerprobe.serving.settings import ServingSettings
+
+
+def describe_predictor(predictor: Predictor, settings: ServingSettings) -> dict[str, Any]:
+    """Return what a predictor is, as JSON holds it."""
+    plan = predictor.plan
+    layers = layers_of(predictor)
+    return {
+        "predictor": plan.fingerprint,
+        "targets": [
+            {"name": head.target, **scale_of(predictor, head.target), "layers": layers[head.target]}
+            for head in predictor.heads
+        ],
+        "level": plan.level,
+        "encoder": {
+            "name": plan.upstream,
+            "revision": plan.revision,
+            "architecture": plan.architecture,
+            "blocks": plan.n_blocks,
+            "blocks_of_whole": plan.n_blocks_of_whole,
+        },
+        "trained_on": {"corpus": plan.corpus, "speakers": plan.n_speakers, "utterances": plan.n_utterances},
+        "sampling_rate": predictor.sampling_rate,
+        "limits": {
+            "megabytes": settings.max_mb,
+            "seconds": settings.max_seconds,
+            "at_once": settings.concurrency,
+            "waiting": settings.waiting,
+            "timeout": settings.timeout,
+        },
+    }
