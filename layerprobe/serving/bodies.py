@@ -1,8 +1,4 @@
-"""The body of a request, read into memory within limits of size and time.
-
-A refusal is sent at once; what the client still sends is then taken and dropped by the server for a short time, so that
-a client which sends all before it reads sees the refusal.
-"""
+"""The body of a request, read into memory within limits of size and time."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ to read it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import ipaddress
 import socket
@@ -22,6 +24,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
 UNGUARDED = frozenset({"/health"})  # states nothing
 NEEDS_TOKEN = "/api/"
+DISCARDING_SECONDS = 2.0
 HARDENED = {
     "content-security-policy": "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -51,18 +54,21 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        body = IncomingBody(scope, receive)
+
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HARDENED)
+                await body.discard()
             await send(message)
 
         try:
             self._check(scope)
         except RequestError as refused:
             answer = JSONResponse(error_content(refused.code, refused.message), refused.status, refused.headers)
-            await answer(scope, receive, hardened)
+            await answer(scope, body.receive, hardened)
             return
-        await self._app(scope, receive, hardened)
+        await self._app(scope, body.receive, hardened)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -94,6 +100,35 @@ class Guard:
     def _has_token(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
+
+
+class IncomingBody:
+    """The body of a request that may be answered before all of it arrived.
+
+    A client that sends all before it reads sees an answer only if the rest of its body is taken. uvicorn does so after
+    the answer, unless the connection is to be closed then.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        """Take what receives the parts."""
+        headers = Headers(scope=scope)
+        closes = headers.get("connection", "").lower() == "close" or scope.get("http_version") == "1.0"
+        waits = headers.get("expect", "").lower() == "100-continue"  # and sends nothing before it may
+        self._receive, self._open = receive, closes and not waits
+
+    async def receive(self) -> Message:
+        """Return the next part; see the specification of ASGI."""
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._open = False
+        return message
+
+    async def discard(self) -> None:
+        """Take the rest and keep nothing of it, for a short time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISCARDING_SECONDS):
+                while self._open:
+                    await self.receive()
 
 
 def host_name(host: str) -> str:

@@ -134,7 +134,7 @@ def rate_recording(
         "layers": layers_of(predictor),
         "trace": {"window": window, "hop": hop, "windows": trace} if trace else None,
         "peaks": peaks_of(recording.waveform, request.peaks),
-        "remarks": [str(remark) for remark in recording.remarks],
+        "remarks": [*map(str, recording.remarks), *_unlike(predictor, whole)],
         "seconds": round(seconds, SECONDS_DIGITS),
         "real_time_factor": round(seconds / duration, SECONDS_DIGITS),
         "predictor": predictor.plan.fingerprint,
@@ -193,6 +193,16 @@ def scale_of(predictor: Predictor, target: str) -> dict[str, float]:
 def layers_of(predictor: Predictor) -> dict[str, list[str]]:
     """Return the layers that each target's head reads."""
     return {head.target: list(head.layers) for head in predictor.heads}
+
+
+def _unlike(predictor: Predictor, ratings: Mapping[str, Rating]) -> list[str]:
+    """Return a remark on ratings outside their scale, which no recording like those of the corpus has."""
+    scales = predictor.saved.scales
+    outside = [name for name, one in ratings.items() if not scales[name][0] <= one.value <= scales[name][1]]
+    if not outside:
+        return []
+    lies = "is outside its scale" if len(outside) == 1 else "are outside their scales"
+    return [f"{', '.join(outside)} {lies}: the recording is unlike those that the predictor was fitted on"]
 
 
 def peaks_of(waveform: np.ndarray, n: int) -> list[float] | None:

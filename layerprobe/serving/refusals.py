@@ -22,5 +22,5 @@ class RequestError(CodedError):
 
 
 def error_content(code: str, message: str) -> dict[str, Any]:
-    """Return the JSON of a refusal."""
-    return {"error": {"code": code, "message": message}}
+    """Return the JSON of a refusal; its message ends with the code, as all messages do."""
+    return {"error": {"code": code, "message": f"{message} [{code}]"}}

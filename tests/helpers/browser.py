@@ -1,4 +1,4 @@
-"""A real headless Chromium that opens pages from disk or of a server of this machine, for tests; skipped with a reason where there is none."""
+"""A real headless Chromium for pages from disk and of this machine's servers; skipped with a reason where it is not."""
 
 from __future__ import annotations
 

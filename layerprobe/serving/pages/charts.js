@@ -1,5 +1,5 @@
 // Drawings of a recording's ratings, as SVG: a scale for each target, and the waveform above traces over time.
-const WIDTH = 640, LEFT = 8, RIGHT = 8, WAVE = 70, PANEL = 92, GAP = 14, AXIS = 20;
+const LEFT = 8, RIGHT = 8, WAVE = 70, PANEL = 92, GAP = 14, AXIS = 20;
 const SVG = "http://www.w3.org/2000/svg";
 
 export function draw(name, attributes = {}, ...children) {
@@ -16,15 +16,15 @@ function clipped(value, scale) {
 }
 
 /** The value of a target on its scale, with its interval. */
-export function scaleDrawing(rating, scale) {
-  const x = (value) => 8 + (WIDTH - 16) * ((clipped(value, scale) - scale.lowest) / (scale.highest - scale.lowest));
-  const parts = [draw("rect", { class: "rail", x: 8, y: 9, width: WIDTH - 16, height: 8, rx: 4 })];
+export function scaleDrawing(rating, scale, width) {
+  const x = (value) => 8 + (width - 16) * ((clipped(value, scale) - scale.lowest) / (scale.highest - scale.lowest));
+  const parts = [draw("rect", { class: "rail", x: 8, y: 9, width: width - 16, height: 8, rx: 4 })];
   if (rating.low !== null && rating.high !== null)
     parts.push(draw("rect", { class: "band", x: x(rating.low), y: 5, width: Math.max(1, x(rating.high) - x(rating.low)), height: 16, rx: 4 }));
   parts.push(draw("circle", { class: "point", cx: x(rating.value), cy: 13, r: 8 }));
   for (const [value, anchor] of [[scale.lowest, "start"], [scale.highest, "end"]])
-    parts.push(draw("text", { x: anchor === "start" ? 8 : WIDTH - 8, y: 36, "text-anchor": anchor }, shown(value, 0)));
-  return draw("svg", { viewBox: `0 0 ${WIDTH} 40`, "aria-hidden": "true" }, ...parts);
+    parts.push(draw("text", { x: anchor === "start" ? 8 : width - 8, y: 36, "text-anchor": anchor }, shown(value, 0)));
+  return draw("svg", { viewBox: `0 0 ${width} 40`, "aria-hidden": "true" }, ...parts);
 }
 
 /** The waveform, and below it a trace of each target with its intervals; returns the drawing and a function that marks a time. */
@@ -39,11 +39,12 @@ export function timeDrawing(found, width) {
     const anchor = at === 0 ? "start" : x(at) > width - 30 ? "end" : "middle";
     parts.push(draw("text", { x: x(at), y: height - 4, "text-anchor": anchor }, `${+at.toFixed(1)} s`));
   }
-  const moment = draw("line", { class: "moment", y1: 0, y2: height - AXIS, x1: -9, x2: -9 });
+  const moment = draw("line", { class: "moment", y1: 0, y2: height - AXIS, visibility: "hidden" });
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": summary(found) }, ...parts, moment);
   return {
     svg,
     mark(seconds) {
+      moment.setAttribute("visibility", "visible");
       moment.setAttribute("x1", x(seconds));
       moment.setAttribute("x2", x(seconds));
     },

@@ -48,6 +48,7 @@ function showAbout(about) {
   at("title").textContent = `Rate ${listed(names)} in a recording of speech`;
   at("limits").textContent = `At most ${about.limits.seconds} s and ${about.limits.megabytes} MB.`;
   const encoder = about.encoder, trained = about.trained_on;
+  const corpus = trained.corpus ? `the corpus ${trained.corpus}` : "its corpus";
   const kept = encoder.blocks === encoder.blocks_of_whole ? `all ${encoder.blocks} blocks` : `the first ${encoder.blocks} of ${encoder.blocks_of_whole} blocks`;
   const layers = make("ul");
   for (const target of about.targets)
@@ -56,7 +57,7 @@ function showAbout(about) {
   for (const [term, content] of [
     ["Encoder", `${encoder.name}, ${kept}`],
     ["Layers", layers],
-    ["Trained on", `${trained.corpus || "a corpus"}: ${trained.utterances} recordings of ${trained.speakers} speakers`],
+    ["Trained on", `${corpus}: ${trained.utterances} recordings of ${trained.speakers} speakers`],
     ["Intervals", `at ${percent(about.level)}`],
     ["Predictor", about.predictor],
   ]) {
@@ -64,7 +65,7 @@ function showAbout(about) {
     value.append(content);
     at("about").append(make("dt", term), value);
   }
-  at("meaning").textContent = `Each number estimates how people like those who rated ${trained.corpus || "the corpus"} would rate a recording like those of that corpus. It is no measurement of what a speaker feels. Other languages, ages, microphones and situations than those of the corpus can make it wrong by more than its interval.`;
+  at("meaning").textContent = `Each number estimates how people like those who rated ${corpus} would rate a recording like those of that corpus. It is no measurement of what a speaker feels. Other languages, ages, microphones and situations than those of the corpus can make it wrong by more than its interval.`;
 }
 
 const percent = (level) => `${+(100 * level).toFixed(1)} %`;
@@ -124,19 +125,17 @@ function show(found, blob, name) {
   const factor = found.real_time_factor;
   at("facts").textContent = `${shown(found.duration)} s, rated in ${shown(found.seconds, 2)} s: real-time factor ${shown(factor, 3)}, ${factor < 1 ? `${shown(1 / factor, 0)} times as fast as the recording` : "slower than the recording"}.`;
   at("remarks").replaceChildren(...found.remarks.map((remark) => make("li", remark)));
-  const cards = Object.entries(found.ratings).map(([target, rating], k) => card(found, target, rating, k));
-  at("targets").replaceChildren(...cards);
   at("interval-note").textContent = `An interval is made to hold ${percent(found.level)} of the ratings of recordings like those of the corpus, by speakers unseen in training.`;
   if (state.url) URL.revokeObjectURL(state.url);
   at("player").src = state.url = URL.createObjectURL(blob);
-  drawTime();
+  drawAll();
   showTable(found);
   at("result-title").focus({ preventScroll: true });
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   at("result").scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "nearest" });
 }
 
-function card(found, target, rating, k) {
+function card(found, target, rating, k, width) {
   const box = make("section", "", { class: `target hue${k % 4}`, "aria-label": target });
   const value = make("span", shown(rating.value), { class: "value", "data-target": target });
   const scale = found.scales[target];
@@ -144,14 +143,17 @@ function card(found, target, rating, k) {
   const bounds = rating.low === null ? "no interval was calibrated" : `${percent(found.level)} interval ${shown(rating.low)} to ${shown(rating.high)}`;
   const outside = rating.value < scale.lowest || rating.value > scale.highest ? "; outside the scale, drawn at its end" : "";
   const used = layerText(found.layers[target], state.about.encoder);
-  box.append(make("h3", target), value, scaleDrawing(rating, scale), make("p", `${bounds}${outside} · ${used}`, { class: "soft" }));
+  box.append(make("h3", target), value, scaleDrawing(rating, scale, width), make("p", `${bounds}${outside} · ${used}`, { class: "soft" }));
   return box;
 }
 
-function drawTime() {
+function drawAll() {
   const found = state.found;
   if (!found) return;
-  state.drawing = timeDrawing(found, Math.max(240, Math.min(900, at("chart").clientWidth || 640)));
+  const width = Math.max(240, at("chart").clientWidth);
+  const cards = Object.entries(found.ratings).map(([target, rating], k) => card(found, target, rating, k, width));
+  at("targets").replaceChildren(...cards);
+  state.drawing = timeDrawing(found, width);
   at("chart").replaceChildren(state.drawing.svg);
   at("time-title").textContent = found.trace ? "Over time" : "Waveform";
   at("cursor").hidden = !found.trace;
@@ -247,6 +249,7 @@ at("file").addEventListener("change", () => {
 at("record").addEventListener("click", toggle);
 at("discard").addEventListener("click", discard);
 at("moment").addEventListener("input", showMoment);
+at("player").addEventListener("timeupdate", () => state.drawing && state.drawing.mark(at("player").currentTime));
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem(TOKEN, at("token").value.trim());
@@ -269,7 +272,7 @@ new ResizeObserver(([entry]) => {
   if (Math.abs(entry.contentRect.width - width) > 8) {
     width = entry.contentRect.width;
     const moment = at("moment").value;
-    drawTime();
+    drawAll();
     at("moment").value = moment;
     if (state.found && state.found.trace) showMoment();
   }
