@@ -21,10 +21,11 @@ from layerprobe.serving.refusals import RequestError, error_content
 from layerprobe.serving.settings import ServingSettings
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 UNGUARDED = frozenset({"/health"})  # states nothing
 NEEDS_TOKEN = "/api/"
 DISCARDING_SECONDS = 2.0
+REQUEST_TIMEOUT = 408
 HARDENED = {
     "content-security-policy": "default-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -59,7 +60,8 @@ class Guard:
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HARDENED)
-                await body.discard()
+                if message["status"] != REQUEST_TIMEOUT:
+                    await body.discard()
             await send(message)
 
         try:

@@ -115,6 +115,6 @@ def url_of(opened: socket.socket, host: str) -> str:
         opened: of `open_socket`
         host: as it was named
     """
-    name = "127.0.0.1" if host in ("0.0.0.0", "") else "[::1]" if host == "::" else host
+    name = "127.0.0.1" if host == "0.0.0.0" else "[::1]" if host == "::" else host
     name = f"[{name}]" if ":" in name and not name.startswith("[") else name
     return f"http://{name}:{opened.getsockname()[1]}/"

@@ -11,7 +11,8 @@ export function microphoneProblem() {
 /** Start recording; onLevel is called with the peak of each block and the seconds so far. */
 export async function startRecording(onLevel) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: BEST });
-  const context = new AudioContext();
+  const { sampleRate } = stream.getAudioTracks()[0].getSettings();
+  const context = new AudioContext(sampleRate ? { sampleRate } : {}); // the microphone's own, so that nothing is resampled
   const blocks = [];
   let length = 0;
   try {
