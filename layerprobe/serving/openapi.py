@@ -22,10 +22,10 @@ REFUSALS = {
     "415": "The content type is not that of a recording.",
     "421": "The server does not answer under the name in the header Host.",
     "422": "The recording can't be decoded or rated: the message states why.",
+    "500": "The server failed, and printed why where it runs.",
     "503": "The server is busy; the header Retry-After states when to try again.",
     "504": "Rating took longer than the server's limit.",
 }
-OF_EVERY_REQUEST = ("401", "421")
 
 
 def openapi_document(predictor: Predictor, settings: ServingSettings) -> Schema:
@@ -33,8 +33,10 @@ def openapi_document(predictor: Predictor, settings: ServingSettings) -> Schema:
     secured = [{"token": []}] if settings.secret else []
     paths = {
         "/api/ratings": {"post": _ratings(settings)},
-        "/api/predictor": {"get": _get("What the predictor is, and the limits of this server.", "Predictor")},
-        "/health": {"get": _get("Whether the server answers.", "Health") | {"security": []}},
+        "/api/predictor": {
+            "get": _get("What the predictor is, and the limits of this server.", "Predictor", "401", "421")
+        },
+        "/health": {"get": _get("Whether the server answers.", "Health", "421") | {"security": []}},
     }
     return {
         "openapi": "3.1.0",
@@ -53,9 +55,9 @@ def openapi_document(predictor: Predictor, settings: ServingSettings) -> Schema:
     }
 
 
-def _get(summary: str, schema: str) -> Schema:
+def _get(summary: str, schema: str, *refusals: str) -> Schema:
     answers = {"200": _answer("The answer.", schema)}
-    return {"summary": summary, "responses": answers | {s: _answer(REFUSALS[s], "Error") for s in OF_EVERY_REQUEST}}
+    return {"summary": summary, "responses": answers | {s: _answer(REFUSALS[s], "Error") for s in refusals}}
 
 
 def _ratings(settings: ServingSettings) -> Schema:

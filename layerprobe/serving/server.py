@@ -18,7 +18,8 @@ from layerprobe.probe.predictors.predictor import Predictor, load_predictor
 from layerprobe.serving.app import make_app
 from layerprobe.serving.settings import ServingSettings, open_socket, url_of
 
-HEAD_SECONDS = 10.0  # in which a connection must send the head of a request, or the rest of a refused one
+HEAD_SECONDS = 30.0  # in which a connection must send the head of a request, or the rest of a refused one
+IDLE_SECONDS = 30  # for which a connection is kept for the client's next request
 SHUTDOWN_SECONDS = 5.0  # for requests that are answered when the server is ended
 MOST_CONNECTIONS = 200
 MOST_HEAD_BYTES = 16_384
@@ -73,6 +74,7 @@ def make_server(
             server_header=False,
             proxy_headers=False,
             limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=int(SHUTDOWN_SECONDS),
             h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         )

@@ -48,6 +48,7 @@ class Clients:
         self.latencies: list[float] = []  # seconds from the first try to the answer
         self.served: list[float] = []  # seconds of the try that was answered
         self.statuses: Counter[int] = Counter()
+        self.failures: list[str] = []
 
     def run(self) -> None:
         """Send the requests, and return when all were answered."""
@@ -58,6 +59,12 @@ class Clients:
             thread.join()
 
     def _client(self) -> None:
+        try:
+            self._send_all()
+        except Exception as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+
+    def _send_all(self) -> None:
         connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
         while True:
             with self._lock:
@@ -83,7 +90,7 @@ class Clients:
                 self.served.append(end - tried)
                 self.statuses[answer.status] += 1
             if answer.status != (422 if nonsense else 200):
-                raise SystemExit(f"request {number} was answered with {answer.status}")
+                self.failures.append(f"request {number} was answered with {answer.status}")
 
 
 def resident(process: int) -> float:
@@ -104,7 +111,7 @@ def main() -> None:
             try:
                 port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
                 print(f"before any request: {resident(process.pid):.0f} MB")
-                done, latencies, served, statuses, spent = 0, [], [], Counter(), 0.0
+                done, latencies, served, statuses, failures, spent = 0, [], [], Counter(), [], 0.0
                 for _ in range(10):
                     clients = Clients(port, chosen.requests // 10)
                     begin = time.perf_counter()
@@ -113,11 +120,13 @@ def main() -> None:
                     done += len(clients.latencies)
                     latencies, served = latencies + clients.latencies, served + clients.served
                     statuses += clients.statuses
+                    failures += clients.failures
                     print(f"after {done:5} requests: {resident(process.pid):.0f} MB", flush=True)
             finally:
                 process.terminate()
                 process.wait(30)
     print(f"{done / spent:.1f} requests per second of {CLIENTS} clients; answers by status: {dict(statuses)}")
+    print(f"failures: {failures or 'none'}")
     for name, values in (("with waiting for a place", latencies), ("of the request that was answered", served)):
         print(f"latency {name}: median {np.median(values):.2f} s, 95 % within {np.quantile(values, 0.95):.2f} s")
 

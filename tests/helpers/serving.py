@@ -62,10 +62,15 @@ class Running:
         """What comes back for bytes that are sent as they are, until the server closes the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as opened:
             opened.sendall(content)
-            received = b""
-            while part := opened.recv(65536):
-                received += part
-            return received
+            return read_all(opened)
+
+
+def read_all(opened: socket.socket) -> bytes:
+    """What is received until the other side closes the connection."""
+    received = b""
+    while part := opened.recv(65536):
+        received += part
+    return received
 
 
 @contextmanager

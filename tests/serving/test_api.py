@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from helpers.media_files import write_media
 from helpers.predictors import LAYERS, write_small_predictor
-from helpers.serving import Running, serving
+from helpers.serving import Running, read_all, serving
 from helpers.voices import voice
 
 from layerprobe.probe.predictors.predictor import Predictor, load_predictor
@@ -291,7 +291,7 @@ def test_a_slow_body_is_ended_and_others_are_answered_meanwhile(predictor):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as slow:
             slow.sendall(HEAD + b"Content-Length: 60000\r\n\r\nRIFF")
             assert server.rate(audio(SPEECH[:RATE])).status == 200
-            received = slow.recv(65536)
+            received = read_all(slow)
         assert received.startswith(b"HTTP/1.1 408")
         assert b"LP958" in received
 
