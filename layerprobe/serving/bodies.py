@@ -28,7 +28,8 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float) -> byte
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > max_bytes:
         raise _too_large(max_bytes)
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     body = request.stream()
     try:
         async with asyncio.timeout(seconds):

@@ -8,16 +8,23 @@ from layerprobe.probe.predictors.predictor import Predictor
 from layerprobe.serving.rating import layers_of, scale_of
 from layerprobe.serving.settings import ServingSettings
 
+SCORE = ("metric", "estimate", "ci_low", "ci_high")  # columns of a predictor's scores
+
 
 def describe_predictor(predictor: Predictor, settings: ServingSettings) -> dict[str, Any]:
     """Return what a predictor is, as JSON holds it."""
     plan = predictor.plan
-    layers = layers_of(predictor)
+    layers, scores = layers_of(predictor), _scores(predictor)
     return {
         "predictor": plan.fingerprint,
         "targets": [
-            {"name": head.target, **scale_of(predictor, head.target), "layers": layers[head.target]}
-            for head in predictor.heads
+            {
+                "name": target,
+                **scale_of(predictor, target),
+                "layers": layers[target],
+                "score": scores.get(target),
+            }
+            for target in predictor.targets
         ],
         "level": plan.level,
         "encoder": {
@@ -37,3 +44,9 @@ def describe_predictor(predictor: Predictor, settings: ServingSettings) -> dict[
             "timeout": settings.timeout,
         },
     }
+
+
+def _scores(predictor: Predictor) -> dict[str, dict[str, Any]]:
+    """Return what each target's head scored on unseen speakers, where the predictor states it."""
+    rows = [row for row in predictor.saved.scores if {"target", *SCORE} <= set(row)]
+    return {str(row["target"]): {name: row[name] for name in SCORE} for row in rows}

@@ -30,7 +30,7 @@ REFUSALS = {
 
 def openapi_document(predictor: Predictor, settings: ServingSettings) -> Schema:
     """Return the document of a predictor's interface, with the limits of this server."""
-    secured = [{"token": []}] if settings.secret else []
+    secured: list[Schema] = [{"token": []}] if settings.secret else []
     paths = {
         "/api/ratings": {"post": _ratings(settings)},
         "/api/predictor": {
@@ -70,7 +70,7 @@ def _ratings(settings: ServingSettings) -> Schema:
         ("peaks", {"type": "integer", "minimum": 0, "maximum": MOST_PEAKS},
          "Number of peaks of the waveform to return, for drawing it; 0 by default."),
     ]  # fmt: skip
-    audio = {"schema": {}}
+    audio: Schema = {"schema": {}}
     return {
         "summary": "Rate a recording.",
         "description": f"The body is an audio file as it is, at most {settings.max_mb:g} MB and "
@@ -153,7 +153,9 @@ def _predictor_schema(scale: Schema, layers: Schema) -> Schema:
     blocks: Schema = {"type": "integer"}
     trained_on = {"corpus": TEXT, "speakers": blocks, "utterances": blocks}
     limits = {"megabytes": NUMBER, "seconds": NUMBER, "at_once": blocks, "waiting": blocks, "timeout": NUMBER}
-    target = _object({"name": TEXT, **scale["properties"], "layers": layers})
+    score = _object({"metric": TEXT, "estimate": NUMBER, "ci_low": NUMBER, "ci_high": NUMBER})
+    scored = {"anyOf": [score, {"type": "null"}], "description": "On unseen speakers of the corpus."}
+    target = _object({"name": TEXT, **scale["properties"], "layers": layers, "score": scored})
     return _object(
         {
             "predictor": TEXT,

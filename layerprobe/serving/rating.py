@@ -28,6 +28,7 @@ WINDOW_SECONDS, HOP_SECONDS = 3.0, 1.0
 MOST_WINDOWS = 600  # that a request may name
 USUAL_WINDOWS = 60  # where it names none; the hop grows with the recording
 MOST_PEAKS = 2_000
+EDGE_SECONDS = 0.02  # of a silent window, in which resampling leaves something of what is next to it
 PEAK_DIGITS, SECONDS_DIGITS = 4, 4
 
 
@@ -60,6 +61,8 @@ class RatingRequest:
     def starts(self, duration: float) -> tuple[float, float, list[float]]:
         """Return the length of windows, their hop, and where each starts, all in seconds.
 
+        The last window is the first that reaches the end of the recording, and may be shorter.
+
         Raises:
             RequestError: if there are more than `MOST_WINDOWS`
         """
@@ -67,9 +70,9 @@ class RatingRequest:
         left = duration - window
         usual = max(HOP_SECONDS, math.ceil(10 * left / (USUAL_WINDOWS - 1)) / 10)
         hop = usual if self.hop is None else self.hop
-        if window == 0 or left < hop:
+        if window == 0 or (self.window is None and left < hop):
             return window, hop, []
-        n = 1 + math.floor(left / hop + 1e-9)
+        n = max(1, min(1 + math.ceil(left / hop - 1e-9), math.ceil(duration / hop - 1e-9)))
         if n > MOST_WINDOWS:
             raise RequestError(
                 "LP961",
@@ -222,11 +225,13 @@ def _trace(
     for start in starts:
         _continue(unwanted)
         part = waveform[round(start * rate) : round((start + window) * rate)]
-        usable = len(part) >= predictor.encoder.minimum_samples and not is_silent(part.min(), part.max())
+        edge = min(round(EDGE_SECONDS * rate), (len(part) - 1) // 2)
+        inner = part[edge : len(part) - edge]
+        usable = len(part) >= predictor.encoder.minimum_samples and not is_silent(inner.min(), inner.max())
         ratings = predictor.rate(predictor.embed(part)) if usable else dict.fromkeys(predictor.targets)
         yield {
             "start": round(start, SECONDS_DIGITS),
-            "end": round(start + window, SECONDS_DIGITS),
+            "end": round(start + len(part) / rate, SECONDS_DIGITS),
             "ratings": {name: None if one is None else shown_rating(one) for name, one in ratings.items()},
         }
 

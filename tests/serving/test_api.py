@@ -57,7 +57,7 @@ def test_ratings_are_those_of_the_predictor_on_the_decoded_file(server, predicto
     }
     assert found["duration"] == pytest.approx(len(samples) / rate, abs=1e-4)
     windows = found["trace"]["windows"]
-    assert [(w["start"], w["end"]) for w in windows] == [(0, 2), (1.5, 3.5), (3, 5)]  # the next would end at 6.5 s
+    assert [(w["start"], w["end"]) for w in windows] == [(0, 2), (1.5, 3.5), (3, 5), (4.5, len(samples) / rate)]
     third = predictor(samples[3 * rate : 5 * rate], rate)
     assert {t: r["value"] for t, r in windows[2]["ratings"].items()} == {
         t: pytest.approx(r.value, abs=1e-5) for t, r in third.items()
@@ -66,6 +66,22 @@ def test_ratings_are_those_of_the_predictor_on_the_decoded_file(server, predicto
     peaks = [np.abs(samples[a:b]).max() for a, b in itertools.pairwise(bounds)]
     assert found["peaks"] == pytest.approx(peaks, abs=1e-4)
     assert found["layers"] == {t: list(layers) for t, layers in LAYERS.items()}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "query", "windows"),
+    [
+        (3.9, "", None),  # too short for two of the usual windows
+        (4.0, "", [(0, 3), (1, 4)]),
+        (6.0, "?window=0", None),
+        (1.0, "?window=5", [(0, 1)]),
+        (2.5, "?window=1&hop=2", [(0, 1), (2, 2.5)]),
+        (2.5, "?window=1&hop=3", [(0, 1)]),
+    ],
+)
+def test_windows_reach_the_end_of_the_recording(server, seconds, query, windows):
+    trace = server.rate(audio(SPEECH[: round(seconds * RATE)]), query).json["trace"]
+    assert (trace and [(w["start"], w["end"]) for w in trace["windows"]]) == windows
 
 
 def test_a_format_of_ffmpeg_is_decoded_from_memory(server, tmp_path):

@@ -53,14 +53,18 @@ function showAbout(about) {
   const layers = make("ul");
   for (const target of about.targets)
     layers.append(make("li", `${target.name}: ${layerText(target.layers, encoder)}; scale ${target.lowest} to ${target.highest}`));
+  const scores = make("ul");
+  for (const { name, score } of about.targets) if (score) scores.append(make("li", `${name}: ${scoreText(score)}`));
   at("about").replaceChildren();
-  for (const [term, content] of [
+  const rows = [
     ["Encoder", `${encoder.name}, ${kept}`],
     ["Layers", layers],
     ["Trained on", `${corpus}: ${trained.utterances} recordings of ${trained.speakers} speakers`],
     ["Intervals", `at ${percent(about.level)}`],
     ["Predictor", about.predictor],
-  ]) {
+  ];
+  if (scores.children.length) rows.splice(3, 0, ["Scores on unseen speakers", scores]);
+  for (const [term, content] of rows) {
     const value = make("dd");
     value.append(content);
     at("about").append(make("dt", term), value);
@@ -68,6 +72,9 @@ function showAbout(about) {
   at("meaning").textContent = `Each number estimates how people like those who rated ${corpus} would rate a recording like those of that corpus. It is no measurement of what a speaker feels. Other languages, ages, microphones and situations than those of the corpus can make it wrong by more than its interval.`;
 }
 
+const METRICS = { ccc: "CCC", ccc_matched: "moment-matched CCC" };
+const scoreText = (score) =>
+  `${METRICS[score.metric] || score.metric} ${shown(score.estimate, 2)} (${shown(score.ci_low, 2)} to ${shown(score.ci_high, 2)})`;
 const percent = (level) => `${+(100 * level).toFixed(1)} %`;
 function layerText(layers, encoder) {
   const of = `of ${encoder.blocks_of_whole}`;
