@@ -205,7 +205,7 @@ def _unlike(predictor: Predictor, ratings: Mapping[str, Rating]) -> list[str]:
     if not outside:
         return []
     lies = "is outside its scale" if len(outside) == 1 else "are outside their scales"
-    return [f"{', '.join(outside)} {lies}: the recording is unlike those that the predictor was fitted on"]
+    return [f"{' and '.join(outside)} {lies}: the recording is unlike those that the predictor was fitted on"]
 
 
 def peaks_of(waveform: np.ndarray, n: int) -> list[float] | None:

@@ -49,10 +49,10 @@ function showAbout(about) {
   at("limits").textContent = `At most ${about.limits.seconds} s and ${about.limits.megabytes} MB.`;
   const encoder = about.encoder, trained = about.trained_on;
   const corpus = trained.corpus ? `the corpus ${trained.corpus}` : "its corpus";
-  const kept = encoder.blocks === encoder.blocks_of_whole ? `all ${encoder.blocks} blocks` : `the first ${encoder.blocks} of ${encoder.blocks_of_whole} blocks`;
+  const kept = encoder.blocks === encoder.blocks_of_whole ? `all ${encoder.blocks} blocks` : `${encoder.blocks} of ${encoder.blocks_of_whole} blocks`;
   const layers = make("ul");
   for (const target of about.targets)
-    layers.append(make("li", `${target.name}: ${layerText(target.layers, encoder)}; scale ${target.lowest} to ${target.highest}`));
+    layers.append(make("li", `${target.name}: ${layerText(target.layers, encoder)}; scale ${target.lowest}–${target.highest}`));
   const scores = make("ul");
   for (const { name, score } of about.targets) if (score) scores.append(make("li", `${name}: ${scoreText(score)}`));
   at("about").replaceChildren();
