@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -11,11 +12,19 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
 
+import numpy as np
+import soundfile
+from helpers.voices import voice
+
 from layerprobe.probe.predictors.predictor import Predictor
 from layerprobe.serving.server import make_server
 from layerprobe.serving.settings import ServingSettings, open_socket, url_of
 
 WAV = {"Content-Type": "audio/wav"}
+# of a request whose body follows
+HEAD = b"POST /api/ratings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: audio/wav\r\nConnection: close\r\n"
+RATE = 16_000
+SPEECH = voice(6.0, seed=1).astype("float32")
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,13 @@ class Running:
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as opened:
             opened.sendall(content)
             return read_all(opened)
+
+
+def audio(samples: np.ndarray, kind: str = "WAV", rate: int = RATE, subtype: str | None = None) -> bytes:
+    """An audio file of samples ``(n_samples,)`` or ``(n_samples, n_channels)``."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=kind, subtype=subtype)
+    return file.getvalue()
 
 
 def read_all(opened: socket.socket) -> bytes:
