@@ -26,7 +26,7 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "table",
         "report",
     ),
-    "Models": ("deploy", "train", "predict", "export", "compare", "distil", "pretrain", "count-params"),
+    "Models": ("deploy", "train", "predict", "serve", "export", "compare", "distil", "pretrain", "count-params"),
     "Sharing": ("push", "pull"),
     "Utilities": ("demo", "explain"),
 }

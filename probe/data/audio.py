@@ -105,7 +105,11 @@ def read_recording(
 
 
 def decode_audio_file(
-    path: Path | str, *, start: float | None = None, end: float | None = None, max_duration: float = float("inf")
+    path: Path | str | StoredAudio,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    max_duration: float = float("inf"),
 ) -> Decoded:
     """Decode an audio file, or a span of it, with all its channels at its own rate.
 
@@ -171,11 +175,12 @@ class AudioHeader:
 
     duration: float | None  # seconds, by the bytes that are there; None where only decoding shows it
     rate: int  # Hz
+    n_channels: int
     stated: bool  # whether the file states its length
     fault: Problem | None  # why it can't be read whole; None where it can
 
 
-def audio_header(path: Path | str) -> AudioHeader | None:
+def audio_header(path: Path | str | StoredAudio) -> AudioHeader | None:
     """Return what is known of an audio file without decoding it; None where it can't be opened."""
     try:
         located = locate(path)
@@ -183,7 +188,7 @@ def audio_header(path: Path | str) -> AudioHeader | None:
         with contextlib.closing(_open_decoder(located, length)) as decoder:
             duration = None if decoder.frames is None else decoder.frames / decoder.rate
             fault = length.fault or _rate_fault(decoder.rate)
-            return AudioHeader(duration, decoder.rate, length.stated, fault)
+            return AudioHeader(duration, decoder.rate, decoder.n_channels, length.stated, fault)
     except (soundfile.SoundFileRuntimeError, InvalidAudioError, TypeError, OSError):
         return None
 

@@ -1,4 +1,4 @@
-"""A real headless Chromium that opens pages from disk, for tests; skipped with a reason where there is none."""
+"""A real headless Chromium for pages from disk and of this machine's servers; skipped with a reason where it is not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # no name is looked up
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no name is looked up
 )  # fmt: skip
 FONTS = """<?xml version="1.0"?>
 <fontconfig>
@@ -27,7 +27,7 @@ FONTS = """<?xml version="1.0"?>
 
 
 @contextmanager
-def chromium(profile: Path, *, dark: bool = False) -> Iterator[Any]:
+def chromium(profile: Path, *, dark: bool = False, flags: tuple[str, ...] = ()) -> Iterator[Any]:
     """A browser without a network, that notes every request and every line of its console."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not browser or not driver:
@@ -37,7 +37,7 @@ def chromium(profile: Path, *, dark: bool = False) -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     fonts = profile / "fonts.conf"
@@ -57,11 +57,11 @@ def chromium(profile: Path, *, dark: bool = False) -> Iterator[Any]:
         page.quit()
 
 
-def open_at(page: Any, path: Path, *, width: int, height: int = 900) -> None:
-    """Open a file in a window whose page is so many CSS pixels wide."""
+def open_at(page: Any, path: Path | str, *, width: int, height: int = 900) -> None:
+    """Open a file or a URL in a window whose page is so many CSS pixels wide."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page.get(path.as_uri())
+    page.get(path if isinstance(path, str) else path.as_uri())
 
 
 def requests_of(page: Any) -> list[str]:

@@ -14,6 +14,7 @@ SOURCES = (
     "figures",
     "layerprobe/cli",
     "layerprobe/deployment",
+    "layerprobe/serving",
     "layerprobe/sharing",
     "layerprobe/demo.py",
 )

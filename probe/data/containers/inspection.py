@@ -12,7 +12,7 @@ from layerprobe.probe.data.containers.length import Bytes, StreamLength, after_t
 from layerprobe.probe.data.containers.mpeg import mpeg_length, parse_header
 from layerprobe.probe.data.containers.ogg import ogg_length
 from layerprobe.probe.data.containers.samples import samples_length
-from layerprobe.probe.data.stored.stored_audio import StoredAudio
+from layerprobe.probe.data.stored.stored_audio import ReceivedAudio, StoredAudio
 
 MPEG_ENDINGS = (".mp3", ".mp2", ".mpga")
 FILES_REMEMBERED = 64  # spans of one file follow each other
@@ -24,6 +24,8 @@ def inspect_length(path: Path | StoredAudio) -> StreamLength:
     Raises:
         OSError: if the file can't be read
     """
+    if isinstance(path, ReceivedAudio):  # not remembered, since that would keep its content
+        return _length_of(path.content, "") if path.content else StreamLength()
     status = path.stat()
     return _inspect(path, status.st_size, status.st_mtime_ns)
 

@@ -119,6 +119,21 @@ class StoredAudio:
         return io.BytesIO(self.read_bytes())
 
 
+@dataclass(frozen=True)
+class ReceivedAudio(StoredAudio):
+    """Audio that was received and is in memory alone; ``path`` is what messages call it."""
+
+    content: bytes = field(default=b"", compare=False, repr=False)
+
+    def version(self) -> AudioStatus:
+        """Return the size."""
+        return AudioStatus(len(self.content), 0)
+
+    def read_bytes(self) -> bytes:
+        """Return the content, without a copy."""
+        return self.content
+
+
 class RemoteAudio(StoredAudio):
     """An object of a store, or what a web server has at a URL."""
 
@@ -237,12 +252,16 @@ class TableRow(ContainedAudio):
             raise StoredAudioError(Problem("LP239", f"{path} {error}")) from error
 
 
-def locate(path: str | Path) -> Path | StoredAudio:
+def locate(path: str | Path | StoredAudio) -> Path | StoredAudio:
     """Return a file's path, or the audio at an address or URL, with what of a path's interface is used to read it.
+
+    Audio that is located already is returned as it is.
 
     Raises:
         StoredAudioError: if an address is incomplete
     """
+    if isinstance(path, StoredAudio):
+        return path
     text = str(path)
     scheme = "" if isinstance(path, Path) else scheme_of(text)
     if scheme in ("", "file"):
