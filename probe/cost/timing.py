@@ -18,11 +18,12 @@ from layerprobe.probe.cost.stamps import at_each_layer
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.examples import example_waveform
 from layerprobe.probe.encoders.packing import PackableEncoder
+from layerprobe.probe.encoders.text import TranscriptEncoder
 from layerprobe.probe.layer_names import is_stack
 from layerprobe.probe.system import torch_threads
 
 NEEDS = {"mfcc": "log_mel"}  # an acoustic feature: the one that it is made from
-WORD = "the"  # a token of every vocabulary
+WORD = "the"  # of which texts are made, a single token in published vocabularies of English
 ROUNDS = 7
 
 
@@ -64,6 +65,15 @@ def processor_name() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
+def text_of(encoder: AnyEncoder, n_tokens: int) -> str:
+    """Return a text of that many tokens, special ones included, or a few less where a word takes several."""
+    if not isinstance(encoder, TranscriptEncoder):
+        raise TypeError(f"{encoder!r} does not read text")
+    special = len(encoder.tokens(""))
+    each = len(encoder.tokens(WORD)) - special
+    return " ".join([WORD] * max(1, (n_tokens - special) // each))
+
+
 def _timed_pass(
     encoder: AnyEncoder, seconds: int, n_tokens: int, clock: Callable[[], float]
 ) -> Callable[[], np.ndarray]:
@@ -71,7 +81,7 @@ def _timed_pass(
     example = (
         example_waveform(seconds, sampling_rate=encoder.sampling_rate)
         if encoder.reads == "audio"
-        else " ".join([WORD] * max(1, n_tokens - 2))
+        else text_of(encoder, n_tokens)
     )
     hooked = encoder.hooked if isinstance(encoder, PackableEncoder) else None
 
