@@ -24,6 +24,7 @@ from layerprobe.deployment.choice import (
 )
 from layerprobe.deployment.weights import check_same, encoder_with, load_whole, recorded_source
 from layerprobe.probe.cache.store import Cache
+from layerprobe.probe.encoders.foreign_names import is_foreign
 from layerprobe.probe.encoders.speech import LoadedModel
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import replace_file, size_of
@@ -186,9 +187,15 @@ def check_free(folder: Path, fingerprint: str) -> None:
 
 
 def _known_name(swept: SweptData, encoder: str) -> str | None:
-    """Return the name in the run of an encoder that is named so there, or by its name on the hub."""
+    """Return the name in the run of an encoder that is named so there, or by its name on the hub; None for a place.
+
+    Raises:
+        InputError: if it is neither a name in the run nor a place that weights could be loaded from
+    """
     if encoder in swept.caches:
         return encoder
+    if "/" not in encoder and not Path(encoder).exists() and not is_foreign(encoder):
+        swept.cache(encoder)
     repository, _, revision = encoder.partition("@")
     named = [
         name

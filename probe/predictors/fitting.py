@@ -117,6 +117,8 @@ def _fit_mix(cache: Cache, rows: np.ndarray, part: RatedPart, split: Split, *, t
 
     A fold is fitted together with all others, targets and seeds, as in the sweep, so that all sums are the same.
     """
+    import torch
+
     from layerprobe.probe.weighted_sum.solver import Mixer  # imports torch
 
     plan, ratings, column = part.plan, part.data.ratings, part.plan.targets.index(target)
@@ -133,7 +135,7 @@ def _fit_mix(cache: Cache, rows: np.ndarray, part: RatedPart, split: Split, *, t
         len(layers),
         ratings,
         splits=splits,
-        device=plan.device,
+        device=plan.device if torch.cuda.is_available() else "cpu",
     )
     chosen = mixer.choose(
         plan.mix_penalties,

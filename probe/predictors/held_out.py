@@ -42,7 +42,8 @@ def held_out_column(swept: SweptData, predictions: Predictions, *, encoder: str,
             f"{swept.run.path} has no held-out predictions of {target} by {layer if of_mix else f'layer {layer}'} of "
             f"{encoder}, by which intervals are calibrated. {how}.",
         )
-    return int(rows.index[rows["seed"].to_numpy().argmin()])
+    first = int(rows["seed"].to_numpy().argmin())
+    return int(rows.index.to_numpy()[first])
 
 
 def held_out_errors(predictions: Predictions, column: int) -> tuple[np.ndarray, np.ndarray]:

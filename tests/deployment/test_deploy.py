@@ -354,6 +354,7 @@ def test_of_several_encoders_the_best_is_taken_and_others_are_explained(tmp_path
 def test_classes_and_unknown_names_are_refused(voices: SweptVoices, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "p")
     assert "has no ratings of 'anger'" in refused("deploy", voices.run.path, *out, "--target", "anger")
+    assert "has no encoder 'hubart'; it has hubert." in refused("deploy", voices.run.path, *out, "--encoder", "hubart")
     assert "has no layer '9'" in refused("deploy", voices.run.path, *out, "--layer", 9)
     assert "is of no target that is deployed" in refused(
         "deploy", voices.run.path, *out, "--target", "arousal", "--layer", "valence=1"
