@@ -47,7 +47,8 @@ app = typer.Typer(cls=PanelGroup, no_args_is_help=True, pretty_exceptions_enable
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(cache.app, name="cache")
 for _group in (
-    transcripts, extract, sweep, compare, cost, figures, regressor, deploy, predict, serve, pretrain, push_pull, explain,
+    transcripts, extract, sweep, compare, cost, figures, regressor, deploy, predict, serve, pretrain, push_pull,
+    explain,
 ):  # fmt: skip
     app.registered_commands += _group.app.registered_commands
 

@@ -132,7 +132,11 @@ class OpenAudio:
 
 @contextlib.contextmanager
 def open_audio(
-    path: Path | str, *, start: float | None = None, end: float | None = None, shared: bool = False
+    path: Path | str | StoredAudio,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    shared: bool = False,
 ) -> Iterator[OpenAudio]:
     """Open an audio file for decoding; errors of the decoder within the block become those of the audio.
 
