@@ -1,4 +1,4 @@
-"""Stage: run all stages on a small synthetic corpus whose truth is known: audio, caches, scores, heatmap, report.
+"""Stage: run all stages on a small synthetic corpus whose truth is known, from audio to a report and a predictor.
 
 It compares the embedded encoder, the same architecture with random weights, acoustic features and a text encoder.
 """
@@ -25,6 +25,9 @@ SUMMARY = """
 heatmap: {heatmap}
 report:  {report}
 
+The embedded encoder, cut where its layers suffice, rates recordings. On a page for files and the microphone:
+  layerprobe serve {predictor}
+
 For your own corpus:
   layerprobe extract my.csv --encoder facebook/hubert-base-ls960 --out caches/hubert-base.zarr
   layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first
@@ -33,10 +36,10 @@ For your own corpus:
 
 
 def run_demo(out: Path, *, log: Callable[[str], None], progress: NullProgress | None = None) -> Path:
-    """Synthesise the corpus, extract, sweep and report; existing caches are resumed.
+    """Synthesise the corpus, extract, sweep, report and deploy; existing caches are resumed.
 
     Args:
-        out: folder for the corpus, the caches and the run
+        out: folder for the corpus, the caches, the run and the predictor
         log: receives a line when a stage begins, and a summary with the paths of the results at the end
         progress: receives the progress
 
@@ -50,6 +53,7 @@ def run_demo(out: Path, *, log: Callable[[str], None], progress: NullProgress | 
     log("Synthesising the corpus …")
     with ThreadPoolExecutor(1) as thread:  # a process of its own speaks, while this one imports torch
         corpus = thread.submit(write_corpus, out / "corpus", progress=progress)
+        from layerprobe.deployment.deploy import deploy
         from layerprobe.figures.report.report import write_report
         from layerprobe.probe.extraction.extract import extract
         from layerprobe.probe.sweep.settings import plan_sweep
@@ -68,7 +72,9 @@ def run_demo(out: Path, *, log: Callable[[str], None], progress: NullProgress | 
     plan = plan_sweep(manifest)
     sweep([*caches.values()], manifest, plan, out=folder, random_weights=[control], command=command, progress=progress)
     page = write_report(folder, progress=progress)
-    log(SUMMARY.format(heatmap=folder / "figures" / "heatmap.png", report=page))
+    predictor = deploy(folder, out / "models" / "avd", encoder=OWN, progress=progress).folder
+    heatmap = folder / "figures" / "heatmap.png"
+    log(SUMMARY.format(heatmap=heatmap, report=page, predictor=shlex.quote(str(predictor))))
     return page
 
 

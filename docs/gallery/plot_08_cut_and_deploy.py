@@ -2,59 +2,48 @@
 Cut and deploy
 ==============
 
-How do I deploy the layer that is enough, without the blocks above it? transformers loads as many blocks as its
-configuration states, ``LayerRidge`` fits the probe on all speakers, and the rating of new audio is one product.
+How do I deploy the layer that is enough, without the blocks above it? ``lp.deploy`` cuts the encoder at the lowest
+layer that is not significantly worse than the best, fits a head for each rating on all speakers, and calibrates the
+prediction intervals; ``lp.load_predictor`` rates a waveform with it (:doc:`/deploying`).
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
 import soxr
-import torch
 from demo_speech import demo_speech
-from transformers import AutoFeatureExtractor, AutoModel
 
 import layerprobe as lp
-from layerprobe.probe.encoders.embedded import embedded_folder
 
 # %%
-# The lowest layer that is not significantly worse than the best, in float32. Prosody, on which dominance depends in
-# this corpus, is encoded before the first block, so it may be that no block is needed.
+# A sweep in float32. Prosody, on which dominance depends in this corpus, is encoded before the first block, so it may
+# be that one block, the fewest that an encoder can have, is enough.
 manifest = demo_speech()
 cache = lp.extract(manifest, lp.load_encoder("embedded", precision="float32"), "work/embedded-float32.zarr")
 plan = lp.plan_sweep(manifest, targets=("dominance",), controls=(), weighted_sum_seeds=0)
 run = lp.sweep([cache], manifest, plan, out="work/runs/deploy")
 plt.figure(lp.best_layer(run))
 plt.show()
-layer = int(lp.study(run).answers[0].best_set[0])
 
 # %%
-# The encoder up to that layer (:doc:`/deploying`). In encoders that normalise before each block, replace the final
-# norm by ``torch.nn.Identity()``: the layers of a cache are those before it.
-folder = embedded_folder()  # or a name of the hub
-cut = AutoModel.from_pretrained(folder, num_hidden_layers=layer).float().eval()
-whole = AutoModel.from_pretrained(folder)
-extractor = AutoFeatureExtractor.from_pretrained(folder)
-sizes = [sum(p.numel() for p in model.parameters()) for model in (cut, whole)]
+# The predictor, a folder of its own, with its reason for the layer and the score of the same probe on unseen speakers.
+deployed = lp.deploy(run, "work/models/dominance")
+layer, score = deployed.chosen[0], deployed.scores[0]
+kept, whole = deployed.parameters
+print(f"layer {layer.layer}, {layer.reason}; {score['estimate']:.2f} ({score['ci_low']:.2f} to {score['ci_high']:.2f})")
 
 # %%
-# The probe: all speakers train it, and its penalty is chosen on folds of speakers. It has seen the means over time.
-table = manifest.table.set_index("utterance_id").loc[cache.utterance_ids]
-probe = lp.LayerRidge().fit(cache.read_layer(layer, pooling="mean"), table["dominance"], groups=table["speaker_id"])
-np.savez("work/probe.npz", coefficients=probe.coef_, intercept=probe.intercept_)
-
-
-def embed(path):
-    """Return the mean over time of the cut encoder's last layer, (dim,)."""
-    inputs = extractor(soxr.resample(*soundfile.read(path), 16_000), sampling_rate=16_000, return_tensors="pt")
-    with torch.inference_mode():
-        return cut(**inputs).last_hidden_state.mean(1)[0].numpy()
-
+# What is deployed equals what was probed: the embeddings of recordings of the cache are the same.
+predictor = lp.load_predictor("work/models/dominance", device="cpu")
+probed = cache.read_layer(layer.layer, np.arange(10))
+paths = manifest.table.set_index("utterance_id").loc[cache.utterance_ids[:10], "path"]
+again = [predictor.embed(soxr.resample(*soundfile.read(path, dtype="float32"), 16_000))[layer.layer] for path in paths]
+difference = np.abs(np.stack(again) - probed).max()
 
 # %%
-# What is deployed equals what was probed, and rates a recording that no step before has read.
-known = np.stack([embed(path) for path in table["path"][:10]])
-difference = np.abs(known - cache.read_layer(layer, np.arange(10), pooling="mean")).max()
-rating = embed("work/demo/wav/en-us_m1_01.wav") @ probe.coef_ + probe.intercept_
-print(f"Answer: {layer} of {len(cache.layers) - 1} blocks and {sizes[0]:,} of {sizes[1]:,} parameters are deployed.")
-print(f"The largest difference from the cache is {difference:.0e}; the dominance of a new recording is {rating:.1f}.")
+# It rates a recording that no step before has read. From the command line the same is
+# ``layerprobe predict work/models/dominance recording.wav --out ratings.csv``.
+value, low, high = predictor(*soundfile.read("work/demo/wav/en-us_m1_01.wav"))["dominance"]
+print(f"Answer: {deployed.plan.n_blocks} of {deployed.plan.n_blocks_of_whole} blocks, {kept:,} of {whole:,} parameters.")
+print(f"The largest difference from the cache is {difference:.0e}; a new recording is rated {value:.1f} ({low:.1f}")
+print(f"to {high:.1f} in {100 * deployed.plan.level:.0f} %).")

@@ -56,11 +56,11 @@ for _group in (
 @app.command(epilog="Example: layerprobe demo --out demo")
 @user_command
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the corpus, the caches and the run.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the corpus, the caches, the run and the predictor.")] = Path("demo"),
     *,
     output: Output,
 ) -> None:
-    """Run every stage on a small synthetic corpus whose answer is known, from audio to report."""
+    """Run every stage on a small synthetic corpus whose answer is known, from audio to a report and a predictor."""
     from layerprobe.demo import run_demo
 
     run_demo(out, log=output.print, progress=output.progress)

@@ -1,4 +1,4 @@
-"""The demo: from spoken sentences to a report that finds what was planted in them."""
+"""The demo: from spoken sentences to a report that finds what was planted in them, and a predictor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from functools import partial
 
 import pandas as pd
 import pytest
+import soundfile
 from helpers.command_line import COMMAND, ROOT, run
 
+from layerprobe.probe.predictors.predictor import load_predictor
 from layerprobe.probe.sweep import settings
 from layerprobe.probe.synthesis import demo_corpus
 
@@ -21,7 +23,13 @@ def checked_demo(out, output):
     """Ridge's scores and the findings of a demo, after what holds of any."""
     assert f"heatmap: {out / 'runs' / 'first' / 'figures' / 'heatmap.png'}" in output
     assert f"report:  {out / 'runs' / 'first' / 'report.html'}" in output
-    assert re.findall(r"^  layerprobe (\w+)", output, flags=re.MULTILINE) == ["extract", "sweep", "heatmap"]
+    commands = re.findall(r"^  layerprobe (\w+)", output, flags=re.MULTILINE)
+    assert commands == ["serve", "extract", "sweep", "heatmap"]
+    assert f"  layerprobe serve {out / 'models' / 'avd'}\n" in output
+    predictor = load_predictor(out / "models" / "avd", device="cpu")
+    assert predictor.targets[:3] == ("arousal", "valence", "dominance")
+    spoken = predictor(*soundfile.read(out / "corpus" / "wav" / "en-us_m1_00.wav"))
+    assert all(rating.low < rating.value < rating.high for rating in spoken.values())
     scores = pd.read_parquet(out / "runs" / "first" / "scores.parquet")
     scores = scores[(scores["fold"] == "pooled") & (scores["metric"] == "ccc_matched") & (scores["probe"] == "ridge")]
     assert list(dict.fromkeys(scores["encoder"]))[:3] == ENCODERS

@@ -76,7 +76,9 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     yield "gain", "runs/two", "--against", "h.zarr"
     yield "table", "runs/controlled", "--format", "latex"
     yield "fuse", "h.zarr", "t.zarr", table, "--out", "runs/fused", *sweep
-    yield "deploy", "runs/first", "--out", "models/a"
+    yield "deploy", "runs/first", "--out", "models/avd"
+    yield "predict", "models/avd", material / "s0.wav", "--out", "talk.csv"
+    yield "export", "models/avd", "--out", "avd.onnx"
     yield "train", table, "--audio-encoder", speech, "--out", "runs/trained", *FEW
     yield "predict", "runs/trained", table, "--out", "ratings.csv"
     windows = ("--window", 0.5, "--hop", 0.25, "--figure", "trace.png")
