@@ -44,6 +44,7 @@ difference = np.abs(np.stack(again) - probed).max()
 # It rates a recording that no step before has read. From the command line the same is
 # ``layerprobe predict work/models/dominance recording.wav --out ratings.csv``.
 value, low, high = predictor(*soundfile.read("work/demo/wav/en-us_m1_01.wav"))["dominance"]
-print(f"Answer: {deployed.plan.n_blocks} of {deployed.plan.n_blocks_of_whole} blocks, {kept:,} of {whole:,} parameters.")
+blocks = f"{deployed.plan.n_blocks} of {deployed.plan.n_blocks_of_whole} blocks"
+print(f"Answer: {blocks} and {kept:,} of {whole:,} parameters are deployed.")
 print(f"The largest difference from the cache is {difference:.0e}.")
 print(f"A new recording is rated {value:.1f} ({low:.1f} to {high:.1f} in {100 * deployed.plan.level:.0f} %).")

@@ -1,7 +1,7 @@
 """How often a prediction interval of 90 % holds the rating of a new speaker's utterance: over speakers or utterances.
 
-Errors of simulated speakers, of whom each has a scale of its own and a bias; those who talk most err least, as in
-corpora in which a few trained voices speak half of all utterances. ``tests/benchmarks/interval_coverage.py`` has other
+Each simulated speaker has a scale of errors and a bias of its own; those who talk most err least, as in corpora in
+which a few trained voices speak half of all utterances. ``tests/benchmarks/interval_coverage.py`` has other
 kinds of speakers, another way to weight them, and heads that are refitted on all speakers.
 """
 

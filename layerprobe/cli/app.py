@@ -56,7 +56,7 @@ for _group in (
 @app.command(epilog="Example: layerprobe demo --out demo")
 @user_command
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the corpus, the caches, the run and the predictor.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the corpus, caches, run and predictor.")] = Path("demo"),
     *,
     output: Output,
 ) -> None:
