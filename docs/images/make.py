@@ -6,7 +6,8 @@
 DATA is a folder with ``librispeech_mini`` and ``whisper-tiny-en-encoder`` (`tests/helpers/measured_targets.py`). The
 table of each run (`layerprobe table`) is printed, as the page quotes it. Caches and runs that exist are used again.
 
-``cost.png`` and ``trace.png`` are what the commands of docs/deploying.md write.
+``cost.png`` and ``trace.png`` are what the commands of docs/deploying.md write, ``page.png`` is what `layerprobe serve`
+shows; their colours are reduced to 96.
 """
 
 from __future__ import annotations
