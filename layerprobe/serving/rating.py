@@ -184,7 +184,7 @@ def decode(content: bytes, *, max_seconds: float) -> Decoded:
 
 def shown_rating(rating: Rating) -> dict[str, float | None]:
     """Return a rating as JSON holds it; a bound that was not calibrated is None."""
-    return {name: _finite(value) for name, value in rating._asdict().items()}
+    return {name: finite(value) for name, value in rating._asdict().items()}
 
 
 def scale_of(predictor: Predictor, target: str) -> dict[str, float]:
@@ -241,5 +241,6 @@ def _continue(unwanted: threading.Event) -> None:
         raise UnwantedError
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a number as JSON holds it: None where it is not finite."""
     return float(value) if math.isfinite(value) else None
