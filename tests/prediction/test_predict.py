@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from helpers.voices import voice
 from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.prediction.predict import predict, run_prediction
+from layerprobe.probe.prediction.saved_ratings import SavedRatings
 from layerprobe.probe.prediction.settings import PredictionOptions
 from layerprobe.probe.predictors.predictor import Predictor, load_predictor
 
@@ -145,42 +148,68 @@ def test_times_of_windows_of_a_span_are_those_of_the_file(model: Path, predictor
 
 
 SCRIPT = """
-import os, sys
+import os, signal, sys
 from layerprobe.cli.app import main
 from layerprobe.probe.prediction.saved_ratings import SavedRatings
 
-number, left = int(sys.argv.pop(1)), [int(sys.argv.pop(1))]
+left = [5]
 
 def add(self, *values, before=SavedRatings.add):
     before(self, *values)
     left[0] -= 1
     if left[0] == 0:
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 SavedRatings.add = add
 main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_or_interrupted_prediction_is_resumed(
-    model: Path, audio: Path, tmp_path: Path, forks, number: signal.Signals
-) -> None:
-    arguments = ["predict", model, audio / "talk.wav", "--window", "0.5", "--hop", "0.1", "--out", tmp_path / "r.csv"]
-    stopped = forks.run(int(number), 5, *arguments, code=SCRIPT)
-    assert stopped.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), stopped.stderr
-    assert not (tmp_path / "r.csv").exists()
-    saved = tmp_path / "r.predict-progress.jsonl"
+def stopped_prediction(model: Path, audio: Path, folder: Path) -> list[Any]:
+    """Arguments of a command that is stopped after five of sixteen windows."""
+    return ["predict", model, audio / "talk.wav", "--window", "0.5", "--hop", "0.1", "--out", folder / "r.csv"]
+
+
+def check_resumed(arguments: list[Any], folder: Path) -> None:
+    """Run a stopped command again, and compare its table with that of one that was not stopped."""
+    assert not (folder / "r.csv").exists()
+    saved = folder / "r.predict-progress.jsonl"
     assert len(saved.read_text().splitlines()) == 6  # a header, and what was rated
     with saved.open("a") as file:
         file.write('{"key": "torn')
     resumed = command(*arguments)
     assert resumed.exit_code == 0, resumed.output
     assert "16 windows of 1 recording rated, 0 without a rating; 5 had been rated before." in resumed.stdout
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv"]
-    whole = command(*arguments[:-1], tmp_path / "whole.csv")
+    assert sorted(p.name for p in folder.iterdir()) == ["r.csv"]
+    whole = command(*arguments[:-1], folder / "whole.csv")
     assert whole.exit_code == 0, whole.output
-    assert (tmp_path / "r.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert (folder / "r.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+
+
+@pytest.mark.long
+def test_a_killed_prediction_is_resumed(model: Path, audio: Path, tmp_path: Path, forks) -> None:
+    arguments = stopped_prediction(model, audio, tmp_path)
+    stopped = forks.run(*arguments, code=SCRIPT)
+    assert stopped.returncode == -signal.SIGKILL, stopped.stderr
+    check_resumed(arguments, tmp_path)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_an_interrupted_prediction_is_resumed(
+    model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, left = stopped_prediction(model, audio, tmp_path), [5]
+
+    def add(self: SavedRatings, *values: Any, before: Callable[..., None] = SavedRatings.add) -> None:
+        before(self, *values)
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SavedRatings, "add", add)
+        assert command(*arguments).exit_code == 130
+    check_resumed(arguments, tmp_path)
 
 
 def test_saved_ratings_are_those_of_the_model_the_options_and_the_content(

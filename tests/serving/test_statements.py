@@ -62,7 +62,7 @@ def test_scores_that_could_not_be_measured_are_null(server: Running) -> None:
     jsonschema.Draft202012Validator(schema).validate(answer.json)
 
 
-def test_the_page_states_what_was_measured_and_for_whom(page: Any, server: Running, tmp_path: Path) -> None:
+def test_the_page_states_scores_and_intervals_as_they_were_measured(page: Any, server: Running, tmp_path: Path) -> None:
     (tmp_path / "talk.wav").write_bytes(audio(SPEECH))
     open_at(page, server.url, width=1440)
     text_of(page, "limits")
@@ -86,7 +86,7 @@ def test_the_digits_fit_the_scale(page: Any, server: Running, tmp_path: Path) ->
         assert re.fullmatch(rf"−?\d+{digits}", values[target]), (target, values)
 
 
-def test_the_microphone_is_released_where_its_sound_can_not_be_read(page: Any, server: Running) -> None:
+def test_the_microphone_is_released_where_it_can_not_be_read(page: Any, server: Running) -> None:
     open_at(page, server.url, width=1440)
     text_of(page, "limits")
     page.execute_script(
