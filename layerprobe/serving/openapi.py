@@ -122,7 +122,10 @@ def _schemas(predictor: Predictor) -> dict[str, Schema]:
             "scales": _object(dict.fromkeys(targets, scale)),
             "level": {**NUMBER, "description": "Of the intervals: the fraction of ratings that they are to hold."},
             "layers": _object(dict.fromkeys(targets, layers)),
-            "trace": {"anyOf": [trace, {"type": "null"}], "description": "Ratings of windows; silent ones are null."},
+            "trace": {
+                "anyOf": [trace, {"type": "null"}],
+                "description": "Ratings of windows; null where one is silent, or too short for a frame of the encoder.",
+            },
             "peaks": {"anyOf": [{"type": "array", "items": NUMBER}, {"type": "null"}]},
             "remarks": {"type": "array", "items": TEXT, "description": "What may be wrong with the recording."},
             "seconds": {**NUMBER, "description": "For decoding the recording and rating it, without the trace."},

@@ -220,7 +220,7 @@ def peaks_of(waveform: np.ndarray, n: int) -> list[float] | None:
 def _trace(
     predictor: Predictor, waveform: np.ndarray, *, window: float, starts: list[float], unwanted: threading.Event
 ) -> Iterator[dict[str, Any]]:
-    """Yield the ratings of windows; those of a silent one are None."""
+    """Yield the ratings of windows; those of one that is silent, or too short for a frame, are None."""
     rate = predictor.sampling_rate
     for start in starts:
         _continue(unwanted)

@@ -182,7 +182,7 @@ function drawAll() {
 
 function showMoment() {
   const one = state.found.trace.windows[Number(at("moment").value)];
-  const values = Object.entries(one.ratings).map(([target, rating]) => `${target} ${rating ? shown(rating.value, digitsOf(state.found.scales[target])) : "silent"}`);
+  const values = Object.entries(one.ratings).map(([target, rating]) => `${target} ${rating ? shown(rating.value, digitsOf(state.found.scales[target])) : "no rating"}`);
   const text = `${shown(one.start)} to ${shown(one.end)} s: ${values.join(", ")}`;
   at("reading").textContent = text;
   at("moment").setAttribute("aria-valuetext", text);
@@ -199,7 +199,7 @@ function showTable(found) {
   const rows = found.trace.windows.map((one) => {
     const row = make("tr");
     row.append(make("th", `${shown(one.start)} to ${shown(one.end)}`, { scope: "row" }));
-    for (const target of targets) row.append(make("td", one.ratings[target] ? shown(one.ratings[target].value, 1 + digitsOf(found.scales[target])) : "silent"));
+    for (const target of targets) row.append(make("td", one.ratings[target] ? shown(one.ratings[target].value, 1 + digitsOf(found.scales[target])) : "no rating"));
     return row;
   });
   const top = make("thead"), body = make("tbody");
