@@ -304,6 +304,12 @@ def test_what_can_not_be_meant_is_refused_before_anything_is_rated(model: Path, 
     ):
         assert message.lower() in " ".join(refused("predict", *arguments).split()).lower()
     assert not (tmp_path / "r.csv").exists()
+    table = tmp_path / "my.csv"
+    table.write_text("utterance_id,path\nu,talk.wav\n", encoding="utf-8")
+    (tmp_path / "link.csv").symlink_to(table)
+    for out in (table, tmp_path / "link.csv"):
+        assert "which the ratings would overwrite" in " ".join(refused("predict", model, table, "--out", out).split())
+    assert table.read_text(encoding="utf-8") == "utterance_id,path\nu,talk.wav\n"
     same = predict(model, [talk, talk])
     assert len(same) == 1
     with pytest.raises(InputError, match="is unknown"):
