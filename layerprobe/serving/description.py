@@ -49,7 +49,7 @@ def describe_predictor(predictor: Predictor, settings: ServingSettings) -> dict[
 
 
 def _scores(predictor: Predictor) -> dict[str, dict[str, Any]]:
-    """Return what each target's head scored on unseen speakers, where the predictor states it."""
+    """Return what each target's head scored on held-out recordings, where the predictor states it."""
     rows = [row for row in predictor.saved.scores if {"target", *SCORE} <= set(row)]
     return {
         str(row["target"]): {name: row[name] for name in SCORE} | {name: finite(row[name]) for name in BOUNDS}

@@ -156,9 +156,12 @@ def _predictor_schema(scale: Schema, layers: Schema) -> Schema:
     blocks: Schema = {"type": "integer"}
     trained_on = {"corpus": TEXT, "speakers": blocks, "utterances": blocks}
     limits = {"megabytes": NUMBER, "seconds": NUMBER, "at_once": blocks, "waiting": blocks, "timeout": NUMBER}
-    bound = {**BOUND, "description": "Of the 95 % interval over speakers; null with too few of them."}
+    bound = {**BOUND, "description": "Of the 95 % interval over these; null with too few of them."}
     score = _object({"metric": TEXT, "estimate": NUMBER, "ci_low": bound, "ci_high": bound})
-    scored = {"anyOf": [score, {"type": "null"}], "description": "On unseen speakers of the corpus."}
+    scored = {
+        "anyOf": [score, {"type": "null"}],
+        "description": "On unseen speakers of the corpus, or what interval_unit names.",
+    }
     target = _object({"name": TEXT, **scale["properties"], "layers": layers, "score": scored})
     return _object(
         {

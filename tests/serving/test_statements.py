@@ -68,7 +68,7 @@ def test_the_page_states_scores_and_intervals_as_they_were_measured(page: Any, s
     text_of(page, "limits")
     about = page.find_element("id", "about").text
     assert "Scores on unseen recordings" in about
-    assert "arousal: CCC 0.61 (no interval: too few speakers)" in about
+    assert "arousal: CCC 0.61 (no interval could be measured)" in about
     assert "valence: CCC 0.52 (0.40 to 0.60)" in about
     assert "unseen speakers" not in about
     page.find_element("id", "file").send_keys(str(tmp_path / "talk.wav"))

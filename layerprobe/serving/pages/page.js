@@ -75,7 +75,7 @@ function showAbout(about) {
 
 const METRICS = { ccc: "CCC", ccc_matched: "moment-matched CCC" };
 const scoreText = (score) => {
-  const bounds = score.ci_low === null ? "no interval: too few speakers" : `${shown(score.ci_low, 2)} to ${shown(score.ci_high, 2)}`;
+  const bounds = score.ci_low === null ? "no interval could be measured" : `${shown(score.ci_low, 2)} to ${shown(score.ci_high, 2)}`;
   return `${METRICS[score.metric] || score.metric} ${shown(score.estimate, 2)} (${bounds})`;
 };
 const percent = (level) => `${+(100 * level).toFixed(1)} %`;
