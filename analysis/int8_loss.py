@@ -30,9 +30,10 @@ def int8_losses(rated: Sequence[UnseenRatings]) -> list[dict[str, Any]]:
         rated: with predictions named ``float32`` and ``int8``
 
     Returns:
-        a table with ``target``, ``n_utterances``, ``n_speakers``, ``ccc_float32``, ``ccc_int8``, ``difference`` (int8
-        minus float32), ``low`` and ``high`` (95 % over speakers, BCa; None where there are too few) and
-        ``largest_change`` of a rating, in the target's unit
+        a table with ``target``, ``n_utterances``, ``n_speakers`` (or larger units that were held out), ``ccc_float32``,
+        ``ccc_int8``, ``difference`` (int8 minus float32; all three None where a rating is the same for all), ``low``
+        and ``high`` (95 % over speakers, BCa; None where there are too few) and ``largest_change`` of a rating, in the
+        target's unit
     """
     losses = []
     for one in rated:
@@ -50,9 +51,9 @@ def int8_losses(rated: Sequence[UnseenRatings]) -> list[dict[str, Any]]:
                 "target": one.target,
                 "n_utterances": len(one.ratings),
                 "n_speakers": n_speakers,
-                "ccc_float32": float(estimate[0, 0]),
-                "ccc_int8": float(estimate[0, 1]),
-                "difference": difference.estimate,
+                "ccc_float32": _known(estimate[0, 0]),
+                "ccc_int8": _known(estimate[0, 1]),
+                "difference": _known(difference.estimate),
                 "low": _known(difference.ci_low),
                 "high": _known(difference.ci_high),
                 "largest_change": float(np.abs(both[:, 1] - both[:, 0]).max()),
@@ -80,8 +81,8 @@ def measure_int8_loss(
         progress: of the utterances
 
     Returns:
-        a table with ``processor``, ``n_sampled`` utterances, ``n_unread`` of them, ``losses`` (`int8_losses`), and
-        ``not_measured``, which states why there are no losses, "" where there are
+        a table with ``processor``, the ``unit`` that was held out, ``n_sampled`` utterances, ``n_unread`` of them,
+        ``losses`` (`int8_losses`), and ``not_measured``, which states why there are no losses, "" where there are
 
     Raises:
         InputError: if the predictor is of another run
@@ -98,11 +99,16 @@ def int8_sentences(found: dict[str, Any]) -> list[str]:
         return [f"The loss of CCC by 8 bits was not measured: {found['not_measured']}."]
     sentences = []
     for one in found["losses"]:
+        of_what = f"on {one['n_utterances']} utterances of {one['n_speakers']} unseen {found['unit']}s."
+        if one["difference"] is None:
+            sentences.append(
+                f"{one['target']}: the ratings of the sample are all the same, so it has no CCC, {of_what}"
+            )
+            continue
         interval = "" if one["low"] is None else f" (95 % interval {one['low']:+.4f} to {one['high']:+.4f})"
         sentences.append(
             f"{one['target']}: CCC {one['ccc_float32']:.3f} in float32, {one['ccc_int8']:.3f} in 8 bits, difference "
-            f"{one['difference']:+.4f}{interval}, on {one['n_utterances']} utterances of {one['n_speakers']} unseen "
-            "speakers."
+            f"{one['difference']:+.4f}{interval}, {of_what}"
         )
     return sentences
 
@@ -113,7 +119,15 @@ def _measured(
     from layerprobe.probe.predictors.onnx_files import processor
     from layerprobe.probe.predictors.unseen import embed_sample, encoder_of, rate_unseen
 
-    found: dict[str, Any] = {"processor": processor(), "n_sampled": 0, "n_unread": 0, "losses": [], "not_measured": ""}
+    unit = exported.saved.plan.interval_unit
+    found: dict[str, Any] = {
+        "processor": processor(),
+        "unit": unit,
+        "n_sampled": 0,
+        "n_unread": 0,
+        "losses": [],
+        "not_measured": "",
+    }
     if exported.int8 is None or swept is None:
         missing = "there is no file of 8 bits"
         if swept is None:

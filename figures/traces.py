@@ -14,6 +14,8 @@ from layerprobe.figures.plots.trace import trace_figure
 if TYPE_CHECKING:
     from layerprobe.probe.prediction.predict import Prediction
 
+LONGEST_NAME = 150  # bytes of a recording's name in that of its figure; file systems hold 255 in all
+
 
 def write_traces(prediction: Prediction, path: Path) -> list[Path]:
     """Write the figure of each recording that has a rating.
@@ -21,7 +23,8 @@ def write_traces(prediction: Prediction, path: Path) -> list[Path]:
     Args:
         prediction: with windows
         path: of the figure, ending in .png, .pdf or .svg; of several recordings each has its own, ``NAME-ID.png``,
-            in whose ID every character but letters, digits, ``.``, ``_`` and ``-`` becomes ``-``
+            in whose ID every character but letters, digits, ``.``, ``_`` and ``-`` becomes ``-``, and whose end is cut
+            where it is long
 
     Returns:
         the files, in the order of the recordings
@@ -44,7 +47,7 @@ def _paths(path: Path, names: list[str]) -> list[Path]:
         return [path]
     found: list[Path] = []
     for name in names:
-        safe = re.sub(r"[^\w.-]+", "-", name).strip("-")
+        safe = re.sub(r"[^\w.-]+", "-", name).strip("-").encode()[:LONGEST_NAME].decode(errors="ignore")
         file, k = path.with_name(f"{path.stem}-{safe}{path.suffix}"), 2
         while file in found:
             file, k = path.with_name(f"{path.stem}-{safe}-{k}{path.suffix}"), k + 1

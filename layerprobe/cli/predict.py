@@ -56,6 +56,10 @@ def predict(
     from layerprobe.probe.system import choose_device
 
     check_ending(out)
+    if any(Path(one).resolve() == out.resolve() for one in inputs):
+        raise InputError(
+            "LP948", f"--out {out} is the table of recordings, which the ratings would overwrite. Name another --out."
+        )
     if figure is not None:
         _check_figure(figure, options)
     out.parent.mkdir(parents=True, exist_ok=True)

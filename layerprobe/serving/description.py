@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from layerprobe.probe.predictors.predictor import Predictor
-from layerprobe.serving.rating import layers_of, scale_of
+from layerprobe.serving.rating import finite, layers_of, scale_of
 from layerprobe.serving.settings import ServingSettings
 
-SCORE = ("metric", "estimate", "ci_low", "ci_high")  # columns of a predictor's scores
+BOUNDS = ("ci_low", "ci_high")
+SCORE = ("metric", "estimate", *BOUNDS)  # columns of a predictor's scores
 
 
 def describe_predictor(predictor: Predictor, settings: ServingSettings) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def describe_predictor(predictor: Predictor, settings: ServingSettings) -> dict[
             for target in predictor.targets
         ],
         "level": plan.level,
+        "interval_unit": plan.interval_unit,
         "encoder": {
             "name": plan.upstream,
             "revision": plan.revision,
@@ -47,6 +49,10 @@ def describe_predictor(predictor: Predictor, settings: ServingSettings) -> dict[
 
 
 def _scores(predictor: Predictor) -> dict[str, dict[str, Any]]:
-    """Return what each target's head scored on unseen speakers, where the predictor states it."""
+    """Return what each target's head scored on held-out recordings, where the predictor states it."""
     rows = [row for row in predictor.saved.scores if {"target", *SCORE} <= set(row)]
-    return {str(row["target"]): {name: row[name] for name in SCORE} for row in rows}
+    return {
+        str(row["target"]): {name: row[name] for name in SCORE} | {name: finite(row[name]) for name in BOUNDS}
+        for row in rows
+        if finite(row["estimate"]) is not None
+    }

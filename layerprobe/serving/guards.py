@@ -22,7 +22,6 @@ from layerprobe.serving.settings import ServingSettings
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
-UNGUARDED = frozenset({"/health"})  # states nothing
 NEEDS_TOKEN = "/api/"
 DISCARDING_SECONDS = 2.0
 REQUEST_TIMEOUT = 408

@@ -122,7 +122,10 @@ def _schemas(predictor: Predictor) -> dict[str, Schema]:
             "scales": _object(dict.fromkeys(targets, scale)),
             "level": {**NUMBER, "description": "Of the intervals: the fraction of ratings that they are to hold."},
             "layers": _object(dict.fromkeys(targets, layers)),
-            "trace": {"anyOf": [trace, {"type": "null"}], "description": "Ratings of windows; silent ones are null."},
+            "trace": {
+                "anyOf": [trace, {"type": "null"}],
+                "description": "Ratings of windows; null where one is silent, or too short for a frame of the encoder.",
+            },
             "peaks": {"anyOf": [{"type": "array", "items": NUMBER}, {"type": "null"}]},
             "remarks": {"type": "array", "items": TEXT, "description": "What may be wrong with the recording."},
             "seconds": {**NUMBER, "description": "For decoding the recording and rating it, without the trace."},
@@ -153,14 +156,23 @@ def _predictor_schema(scale: Schema, layers: Schema) -> Schema:
     blocks: Schema = {"type": "integer"}
     trained_on = {"corpus": TEXT, "speakers": blocks, "utterances": blocks}
     limits = {"megabytes": NUMBER, "seconds": NUMBER, "at_once": blocks, "waiting": blocks, "timeout": NUMBER}
-    score = _object({"metric": TEXT, "estimate": NUMBER, "ci_low": NUMBER, "ci_high": NUMBER})
-    scored = {"anyOf": [score, {"type": "null"}], "description": "On unseen speakers of the corpus."}
+    bound = {**BOUND, "description": "Of the 95 % interval over these; null with too few of them."}
+    score = _object({"metric": TEXT, "estimate": NUMBER, "ci_low": bound, "ci_high": bound})
+    scored = {
+        "anyOf": [score, {"type": "null"}],
+        "description": "On unseen speakers of the corpus, or what interval_unit names.",
+    }
     target = _object({"name": TEXT, **scale["properties"], "layers": layers, "score": scored})
     return _object(
         {
             "predictor": TEXT,
             "targets": {"type": "array", "items": target},
-            "level": NUMBER,
+            "level": {**NUMBER, "description": "Of the intervals: the fraction of ratings that they are to hold."},
+            "interval_unit": {
+                **TEXT,
+                "description": "Of which intervals assume a new one: speaker, utterance (the speaker may be one of the "
+                "corpus), or a column such as session.",
+            },
             "encoder": _object({**encoder, "blocks": blocks, "blocks_of_whole": blocks}),
             "trained_on": _object(trained_on),
             "sampling_rate": {**NUMBER, "description": "Hz."},

@@ -184,7 +184,7 @@ def decode(content: bytes, *, max_seconds: float) -> Decoded:
 
 def shown_rating(rating: Rating) -> dict[str, float | None]:
     """Return a rating as JSON holds it; a bound that was not calibrated is None."""
-    return {name: _finite(value) for name, value in rating._asdict().items()}
+    return {name: finite(value) for name, value in rating._asdict().items()}
 
 
 def scale_of(predictor: Predictor, target: str) -> dict[str, float]:
@@ -220,7 +220,7 @@ def peaks_of(waveform: np.ndarray, n: int) -> list[float] | None:
 def _trace(
     predictor: Predictor, waveform: np.ndarray, *, window: float, starts: list[float], unwanted: threading.Event
 ) -> Iterator[dict[str, Any]]:
-    """Yield the ratings of windows; those of a silent one are None."""
+    """Yield the ratings of windows; those of one that is silent, or too short for a frame, are None."""
     rate = predictor.sampling_rate
     for start in starts:
         _continue(unwanted)
@@ -241,5 +241,6 @@ def _continue(unwanted: threading.Event) -> None:
         raise UnwantedError
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a number as JSON holds it: None where it is not finite."""
     return float(value) if math.isfinite(value) else None

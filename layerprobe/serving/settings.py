@@ -28,8 +28,8 @@ class ServingSettings:
     )
     token: str = option(
         "",
-        help="Token that every request must bring (at least 16 characters); better set as the variable "
-        f"{TOKEN_VARIABLE}, which other users of the machine do not see.",
+        help="Token that requests to /api/ must bring, those of the page, too (at least 16 characters); better set as "
+        f"the variable {TOKEN_VARIABLE}, which other users of the machine do not see.",
     )
     max_mb: float = option(50.0, low=0.001, help="Largest recording that is received, in megabytes.")
     max_seconds: float = option(600.0, low=1.0, help="Longest recording that is rated, in seconds.")
@@ -72,7 +72,7 @@ def open_socket(settings: ServingSettings) -> socket.socket:
         raise InputError(
             "LP950",
             f"{host} can be reached from other machines, and there is no token. Leave --host out, or set the variable "
-            f"{TOKEN_VARIABLE} to a token that every request must bring.",
+            f"{TOKEN_VARIABLE} to a token that requests must bring.",
         )
     if token and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
         raise InputError(

@@ -46,6 +46,12 @@ class Recogniser:
         self._pipeline, self.name, self._options = pipeline, name, options
         self.sampling_rate = int(pipeline.feature_extractor.sampling_rate)
 
+    @property
+    def label(self) -> str:
+        """What transcripts depend on: the source, and the language where one was given."""
+        language = self._options.get("generate_kwargs", {}).get("language")
+        return self.name if language is None else f"{self.name} in {language}"
+
     def __call__(self, waveform: np.ndarray) -> str:
         """Return the transcript of one waveform ``(n_samples,)``; '' where nothing is recognised."""
         audio = {"raw": waveform, "sampling_rate": self.sampling_rate}
@@ -111,7 +117,7 @@ def transcribe(
     source = AudioReader(hashes, sampling_rate=recogniser.sampling_rate, max_duration=MAX_DURATION, reading=reading)
     header = {
         "format_version": PROGRESS_FORMAT_VERSION,
-        "recogniser": recogniser.name,
+        "recogniser": recogniser.label,
         "audio_channels": reading.channels_in_plan,
         "end_silence": reading.silence_in_plan,
     }

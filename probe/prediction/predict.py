@@ -126,7 +126,7 @@ def run_prediction(
         "device": device,
         "window": options.window,
         "hop": None if windows is None else windows.hop,
-        "asr": "" if recogniser is None else recogniser.name,
+        "asr": "" if recogniser is None else recogniser.label,
     }
     with SavedRatings(resume_file, header) as saved, _without_wavlms_warning():
         if saved.discarded:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.training.options import option
 
+LEAST_SECONDS = 0.001  # of a window and a hop; a hop below a sample would begin windows without end at the same one
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -20,12 +22,14 @@ class Windows:
         """Check both.
 
         Raises:
-            InputError: if one is not above 0 and finite
+            InputError: if one is below `LEAST_SECONDS`, or not finite
         """
         for name, seconds in (("window", self.length), ("hop", self.hop)):
-            if not 0 < seconds < float("inf"):
+            if not LEAST_SECONDS <= seconds < float("inf"):
                 raise InputError(
-                    "LP945", f"The {name} is {seconds:g} s. Give a number of seconds above 0, such as 5 and a hop of 1."
+                    "LP945",
+                    f"The {name} is {seconds:g} s. Give a number of seconds from {LEAST_SECONDS:g} on, such as 5 and a "
+                    "hop of 1.",
                 )
 
     def first(self, sampling_rate: int) -> Callable[[int], int]:
@@ -56,7 +60,7 @@ class PredictionOptions:
         """Return how recordings are cut; None where they are rated as a whole.
 
         Raises:
-            InputError: if there is a hop without a window, or one is not above 0
+            InputError: if there is a hop without a window, or one is too short
         """
         if self.window is None:
             if self.hop is not None:

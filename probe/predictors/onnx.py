@@ -15,7 +15,7 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +116,9 @@ def export_predictor(folder: Path | str, out: Path | str, *, int8: bool = False)
     result = ExportedPredictor(exported, quantised, out.with_name(out.name + ".json"), saved)
     description |= {
         "files": {kind: _file_table(one) for kind, one in zip(("float32", "int8"), result.files, strict=False)},
-        "real_time_factor_of_torch": _seconds(lambda w: predictor.rate(predictor.embed(w))) / TIMED_SECONDS,
+        "real_time_factor_of_torch": real_time_factor(
+            lambda w: predictor.rate(predictor.embed(w)), sampling_rate=saved.plan.sampling_rate
+        ),
         "processor": processor(),
     }
     replace_file(result.description, json.dumps(description, indent=1) + "\n")
@@ -235,9 +237,24 @@ def _compared(path: Path, predictor: Predictor) -> ExportedFile:
     for waveform in example_recordings(predictor.encoder.minimum_samples, sampling_rate=predictor.sampling_rate):
         expected = [rating.value for rating in predictor.rate(predictor.embed(waveform)).values()]
         found = session.run(waveform)["ratings"][0]
-        worst = max(worst, float(np.max(np.abs(found - expected) / widths)))
+        worst = max(worst, largest_difference(found, expected, widths))
     n_bytes = sum(file.stat().st_size for file in (path, _weights_of(path)) if file.exists())
-    return ExportedFile(path, n_bytes, worst, _seconds(OnnxSession(path, n_threads=1).run) / TIMED_SECONDS)
+    factor = real_time_factor(OnnxSession(path, n_threads=1).run, sampling_rate=predictor.sampling_rate)
+    return ExportedFile(path, n_bytes, worst, factor)
+
+
+def largest_difference(found: np.ndarray, expected: Sequence[float], widths: Sequence[float]) -> float:
+    """Return the largest difference of ratings, as a part of the width of the target's scale.
+
+    A rating that is not a number is infinitely far off.
+
+    >>> largest_difference(np.array([2.0, 5.5]), [2.0, 5.0], [4.0, 10.0])
+    0.05
+    >>> largest_difference(np.array([np.nan]), [2.0], [4.0])
+    inf
+    """
+    differences = np.abs(found - np.array(expected)) / np.array(widths)
+    return float(np.nan_to_num(differences, nan=np.inf, posinf=np.inf).max())
 
 
 def example_recordings(shortest: int, *, sampling_rate: int) -> Iterator[np.ndarray]:
@@ -254,11 +271,16 @@ def example_recordings(shortest: int, *, sampling_rate: int) -> Iterator[np.ndar
     yield np.asarray(0.5 * gliding, dtype=np.float32)
 
 
-def _seconds(run: Callable[[np.ndarray], object]) -> float:
-    """Return the seconds that a recording of `TIMED_SECONDS` at 16 kHz takes, the best of three after one more."""
-    waveform, taken = example_waveform(TIMED_SECONDS, sampling_rate=16_000), []
+def real_time_factor(run: Callable[[np.ndarray], object], *, sampling_rate: int) -> float:
+    """Return the seconds that a second of a recording of `TIMED_SECONDS` takes, the best of three after one more.
+
+    Args:
+        run: on a waveform ``(n_samples,)``
+        sampling_rate: of it, Hz
+    """
+    waveform, taken = example_waveform(TIMED_SECONDS, sampling_rate=sampling_rate), []
     for _ in range(4):
         begin = time.perf_counter()
         run(waveform)
         taken.append(time.perf_counter() - begin)
-    return min(taken[1:])
+    return min(taken[1:]) / TIMED_SECONDS

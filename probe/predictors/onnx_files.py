@@ -5,7 +5,7 @@ the whole. The weights take 7 of their 8 bits: processors without VNNI add two p
 weights of 8 bits, so that other machines would give other ratings than the one that the loss was measured on. Unsigned
 weights of 8 bits do not overflow either, but take 2.4 times as long where there is VNNI. Convolutions, attention,
 poolings and heads stay in float32: with the convolutions in 8 bits the embeddings of the small HuBERT of this package
-are 3 times as far off, and take no less time.
+are twice as far off, and take no less time.
 """
 
 from __future__ import annotations

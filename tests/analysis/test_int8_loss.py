@@ -48,9 +48,18 @@ def test_the_loss_is_the_difference_of_two_concordances() -> None:
     assert found["largest_change"] == pytest.approx(np.abs(worse - better).max())
     (same,) = int8_losses([UnseenRatings("arousal", ratings, speakers, {"float32": better, "int8": better})])
     assert (same["difference"], same["largest_change"]) == (0, 0)
-    (sentence,) = int8_sentences({"not_measured": "", "losses": [found]})
+    (sentence,) = int8_sentences({"not_measured": "", "unit": "session", "losses": [found]})
     assert "CCC 0.8" in sentence
-    assert "of 12 unseen speakers" in sentence
+    assert "of 12 unseen sessions" in sentence
+
+
+def test_a_sample_whose_ratings_are_all_the_same_has_no_loss() -> None:
+    same, files = np.full(4, 3.0), {"float32": np.full(4, 3.0), "int8": np.full(4, 3.0)}
+    losses = int8_losses([UnseenRatings("arousal", same, np.arange(4), files)])
+    assert [losses[0][name] for name in ("ccc_float32", "ccc_int8", "difference", "low")] == [None] * 4
+    assert "NaN" not in json.dumps(losses)
+    (sentence,) = int8_sentences({"not_measured": "", "unit": "session", "losses": losses})
+    assert sentence.startswith("arousal: the ratings of the sample are all the same, so it has no CCC, on 4 utterances")
 
 
 def test_whole_speakers_are_sampled() -> None:
@@ -139,7 +148,7 @@ def test_the_loss_is_written_next_to_the_files(run: Path, tmp_path: Path) -> Non
     (loss,) = found["losses"]
     assert loss["ccc_float32"] == pytest.approx(pooled, abs=1e-4)
     assert 0 < abs(loss["ccc_int8"] - pooled) < 0.1
-    assert (found["n_sampled"], found["n_unread"], found["not_measured"]) == (24, 0, "")
+    assert (found["unit"], found["n_sampled"], found["n_unread"], found["not_measured"]) == ("speaker", 24, 0, "")
     described = json.loads(exported.description.read_text(encoding="utf-8"))
     assert described["int8"] == found
     assert differences("NAME.onnx.json", list(described)) == {"undocumented": [], "missing": []}

@@ -92,6 +92,17 @@ def test_an_interrupted_run_is_resumed_and_a_torn_line_is_transcribed_again(corp
         transcribe(table, recogniser, column="transcript", progress_file=file)
 
 
+def test_transcripts_of_another_language_are_not_resumed(corpus, tmp_path):
+    several = str(save_whisper(tmp_path / "several", languages=("en", "de")))
+    table = read_manifest(corpus).table.drop(columns="transcript").head(2)
+    german, file = load_recogniser(several, language="de"), tmp_path / "progress.jsonl"
+    assert transcribe(table, german, column="transcript", progress_file=file).n_encoded == 2
+    assert transcribe(table, german, column="transcript", progress_file=file).n_encoded == 0
+    for language, name in (("en", "several in en"), (None, "several")):
+        with pytest.raises(InputError, match=rf"has transcripts of several in de, not of {name}\. Delete it"):
+            transcribe(table, load_recogniser(several, language=language), column="transcript", progress_file=file)
+
+
 def test_human_transcripts_are_kept_and_unusable_audio_is_named(corpus, recognisers, tmp_path):
     table = read_manifest(corpus).table
     (tmp_path / "u11.wav").write_bytes(b"no audio")

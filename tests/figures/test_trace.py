@@ -71,4 +71,8 @@ def test_a_recording_without_any_rating_has_no_figure(tmp_path: Path) -> None:
     found = Prediction(table, ("arousal",), 0.9, "0123456789ab", 3, 0)
     written = write_traces(found, tmp_path / "t.svg")
     assert written == [tmp_path / "t-a-talk.wav.svg", tmp_path / "t-a-talk.wav-2.svg"]
+    long = [f"https://example.org/{'ü' * 300}/{k}.wav" for k in range(2)]
+    table = pd.concat([trace(["arousal"], 3).assign(utterance_id=name) for name in long])
+    cut = write_traces(Prediction(table, ("arousal",), 0.9, "0123456789ab", 2, 0), tmp_path / "t.svg")
+    assert len({file.name for file in cut if file.is_file()}) == 2
     assert all(b"<svg" in file.read_bytes() for file in written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -40,14 +41,15 @@ def save_ctc(folder: Path) -> Path:
     return folder
 
 
-def save_whisper(folder: Path) -> Path:
-    """Save a Whisper for one language, with a vocabulary of a few sentences."""
+def save_whisper(folder: Path, *, languages: Sequence[str] = ()) -> Path:
+    """Save a Whisper with a vocabulary of a few sentences, for one language or for those of these codes."""
     from helpers.speech_models import WHISPER
     from helpers.text_models import SENTENCES
 
     folder.mkdir(parents=True, exist_ok=True)
     special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>", "<|startofprev|>", "<|nospeech|>"]
     special += ["<|transcribe|>", "<|translate|>", "<|startoflm|>"]
+    special += [f"<|{code}|>" for code in languages]
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(SENTENCES, vocab_size=400)
     trained.save_model(str(folder))
@@ -69,7 +71,11 @@ def save_whisper(folder: Path) -> Path:
         torch.manual_seed(4)
         model = WhisperForConditionalGeneration(config)
     generation = model.generation_config
-    generation.no_timestamps_token_id, generation.is_multilingual = ids["<|notimestamps|>"], False
+    generation.no_timestamps_token_id, generation.is_multilingual = ids["<|notimestamps|>"], bool(languages)
+    if languages:
+        generation._from_model_config = False  # else transformers drops what is set here when it loads it
+        generation.lang_to_id = {f"<|{code}|>": ids[f"<|{code}|>"] for code in languages}
+        generation.task_to_id = {task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")}
     generation.prev_sot_token_id, generation.max_length = ids["<|startofprev|>"], 20
     generation.suppress_tokens, generation.begin_suppress_tokens = None, None
     model.eval().save_pretrained(folder)

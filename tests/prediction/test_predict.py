@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from helpers.voices import voice
 from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.prediction.predict import predict, run_prediction
+from layerprobe.probe.prediction.saved_ratings import SavedRatings
 from layerprobe.probe.prediction.settings import PredictionOptions
 from layerprobe.probe.predictors.predictor import Predictor, load_predictor
 
@@ -145,42 +148,68 @@ def test_times_of_windows_of_a_span_are_those_of_the_file(model: Path, predictor
 
 
 SCRIPT = """
-import os, sys
+import os, signal, sys
 from layerprobe.cli.app import main
 from layerprobe.probe.prediction.saved_ratings import SavedRatings
 
-number, left = int(sys.argv.pop(1)), [int(sys.argv.pop(1))]
+left = [5]
 
 def add(self, *values, before=SavedRatings.add):
     before(self, *values)
     left[0] -= 1
     if left[0] == 0:
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 SavedRatings.add = add
 main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_or_interrupted_prediction_is_resumed(
-    model: Path, audio: Path, tmp_path: Path, forks, number: signal.Signals
-) -> None:
-    arguments = ["predict", model, audio / "talk.wav", "--window", "0.5", "--hop", "0.1", "--out", tmp_path / "r.csv"]
-    stopped = forks.run(int(number), 5, *arguments, code=SCRIPT)
-    assert stopped.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), stopped.stderr
-    assert not (tmp_path / "r.csv").exists()
-    saved = tmp_path / "r.predict-progress.jsonl"
+def stopped_prediction(model: Path, audio: Path, folder: Path) -> list[Any]:
+    """Arguments of a command that is stopped after five of sixteen windows."""
+    return ["predict", model, audio / "talk.wav", "--window", "0.5", "--hop", "0.1", "--out", folder / "r.csv"]
+
+
+def check_resumed(arguments: list[Any], folder: Path) -> None:
+    """Run a stopped command again, and compare its table with that of one that was not stopped."""
+    assert not (folder / "r.csv").exists()
+    saved = folder / "r.predict-progress.jsonl"
     assert len(saved.read_text().splitlines()) == 6  # a header, and what was rated
     with saved.open("a") as file:
         file.write('{"key": "torn')
     resumed = command(*arguments)
     assert resumed.exit_code == 0, resumed.output
     assert "16 windows of 1 recording rated, 0 without a rating; 5 had been rated before." in resumed.stdout
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv"]
-    whole = command(*arguments[:-1], tmp_path / "whole.csv")
+    assert sorted(p.name for p in folder.iterdir()) == ["r.csv"]
+    whole = command(*arguments[:-1], folder / "whole.csv")
     assert whole.exit_code == 0, whole.output
-    assert (tmp_path / "r.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert (folder / "r.csv").read_bytes() == (folder / "whole.csv").read_bytes()
+
+
+@pytest.mark.long
+def test_a_killed_prediction_is_resumed(model: Path, audio: Path, tmp_path: Path, forks) -> None:
+    arguments = stopped_prediction(model, audio, tmp_path)
+    stopped = forks.run(*arguments, code=SCRIPT)
+    assert stopped.returncode == -signal.SIGKILL, stopped.stderr
+    check_resumed(arguments, tmp_path)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_an_interrupted_prediction_is_resumed(
+    model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, left = stopped_prediction(model, audio, tmp_path), [5]
+
+    def add(self: SavedRatings, *values: Any, before: Callable[..., None] = SavedRatings.add) -> None:
+        before(self, *values)
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SavedRatings, "add", add)
+        assert command(*arguments).exit_code == 130
+    check_resumed(arguments, tmp_path)
 
 
 def test_saved_ratings_are_those_of_the_model_the_options_and_the_content(
@@ -227,9 +256,9 @@ def test_the_command_writes_tables_and_figures(model: Path, audio: Path, tmp_pat
     assert [row["utterance_id"] for row in listed] == table["utterance_id"].tolist()
     assert listed[0]["arousal"] == pytest.approx(table["arousal"][0], abs=1e-12)
     traced = ("--window", 0.5, "--out", tmp_path / "t.csv", "--figure", tmp_path / "t.png")
-    assert command(*arguments, *traced).exit_code == 0
-    figures = {"t-aac.m4a.png", "t-b.flac.png", "t-c.mp3.png", "t-deep-d.ogg.png"}
-    assert {p.name for p in tmp_path.glob("*.png")} == figures
+    deep = audio / "more" / "deep"
+    assert command("predict", model, deep, audio / "talk.wav", "--device", "cpu", *traced).exit_code == 0
+    assert {p.name for p in tmp_path.glob("*.png")} == {"t-d.ogg.png", "t-talk.wav.png"}
     one = command("predict", model, audio / "talk.wav", "--device", "cpu", *traced)
     assert one.stdout.splitlines()[-1] == str(tmp_path / "t.png")
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
@@ -268,12 +297,19 @@ def test_what_can_not_be_meant_is_refused_before_anything_is_rated(model: Path, 
         ((model, tmp_path / "empty", *out), "holds no audio file"),
         ((model, talk, "--hop", 1, *out), "Give the length of a window, too"),
         ((model, talk, "--window", 0, *out), "The window is 0 s"),
+        ((model, talk, "--window", 1, "--hop", 1e-6, *out), "The hop is 1e-06 s"),
         ((model, talk, "--figure", "a.png", *out), "Give the length of a window, too"),
         ((model, talk, "--window", 1, "--figure", "a.gif", *out), "ends in none of .png, .pdf, .svg"),
         ((model, talk, "--out", "r.xlsx"), "ends in none of .csv, .json, .parquet"),
     ):
         assert message.lower() in " ".join(refused("predict", *arguments).split()).lower()
     assert not (tmp_path / "r.csv").exists()
+    table = tmp_path / "my.csv"
+    table.write_text("utterance_id,path\nu,talk.wav\n", encoding="utf-8")
+    (tmp_path / "link.csv").symlink_to(table)
+    for out in (table, tmp_path / "link.csv"):
+        assert "which the ratings would overwrite" in " ".join(refused("predict", model, table, "--out", out).split())
+    assert table.read_text(encoding="utf-8") == "utterance_id,path\nu,talk.wav\n"
     same = predict(model, [talk, talk])
     assert len(same) == 1
     with pytest.raises(InputError, match="is unknown"):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from helpers.asr_models import save_ctc
+from helpers.asr_models import save_ctc, save_whisper
 from helpers.command_line import run as command
 from helpers.regressors import write_trained
 from helpers.text_models import save_text_model
@@ -18,7 +18,8 @@ from helpers.voices import voice
 from layerprobe.probe.data.asr import load_recogniser
 from layerprobe.probe.data.audio import read_audio_file
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.prediction.predict import predict
+from layerprobe.probe.prediction.predict import predict, run_prediction
+from layerprobe.probe.prediction.settings import PredictionOptions
 from layerprobe.probe.regressor.model import Utterance
 from layerprobe.probe.regressor.saving import load_regressors, read_regressor
 
@@ -92,6 +93,19 @@ def test_windows_are_transcribed_each(folder: Path, both: Path) -> None:
     parts = [read_audio_file(folder / "0.wav", sampling_rate=RATE)[k : k + 6400] for k in (0, 3200)]
     found = predict(both, folder / "0.wav", window=0.4, hop=0.2, asr=str(folder / "ctc"))
     np.testing.assert_allclose(found[RATED], [expected(both, p, recogniser(p)) for p in parts], atol=1e-5)
+
+
+def test_windows_that_were_transcribed_in_another_language_are_not_resumed(
+    folder: Path, both: Path, tmp_path: Path
+) -> None:
+    several = str(save_whisper(tmp_path / "several", languages=("en", "de")))
+
+    def n_resumed(language: str) -> int:
+        options = PredictionOptions(window=0.4, asr=several, language=language)
+        saved = tmp_path / "saved.jsonl"
+        return run_prediction(both, folder / "0.wav", options, device="cpu", resume_file=saved).n_resumed
+
+    assert [n_resumed(language) for language in ("de", "de", "en")] == [0, 2, 0]
 
 
 def test_a_regressor_of_text_alone_reads_no_audio_but_the_recognisers(folder: Path) -> None:

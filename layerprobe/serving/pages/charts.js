@@ -11,6 +11,10 @@ export function draw(name, attributes = {}, ...children) {
 
 export const shown = (value, digits = 1) => (value === null ? "–" : value.toFixed(digits).replace("-", "−"));
 
+/** Digits after the point that show about a fiftieth of a scale: 1 for 1 to 7, 2 for 0 to 1, none for 0 to 100. */
+export const digitsOf = (scale) => Math.max(0, -Math.floor(Math.log10((scale.highest - scale.lowest) / 2.5)) + 1);
+const ended = (value) => String(+value.toFixed(3)).replace("-", "−");
+
 function clipped(value, scale) {
   return Math.min(scale.highest, Math.max(scale.lowest, value));
 }
@@ -23,7 +27,7 @@ export function scaleDrawing(rating, scale, width) {
     parts.push(draw("rect", { class: "band", x: x(rating.low), y: 5, width: Math.max(1, x(rating.high) - x(rating.low)), height: 16, rx: 4 }));
   parts.push(draw("circle", { class: "point", cx: x(rating.value), cy: 13, r: 8 }));
   for (const [value, anchor] of [[scale.lowest, "start"], [scale.highest, "end"]])
-    parts.push(draw("text", { x: anchor === "start" ? 8 : width - 8, y: 36, "text-anchor": anchor }, shown(value, 0)));
+    parts.push(draw("text", { x: anchor === "start" ? 8 : width - 8, y: 36, "text-anchor": anchor }, ended(value)));
   return draw("svg", { viewBox: `0 0 ${width} 40`, "aria-hidden": "true" }, ...parts);
 }
 
@@ -56,7 +60,8 @@ function summary(found) {
   if (!found.trace) return length;
   const traces = Object.keys(found.ratings).map((target) => {
     const values = found.trace.windows.map((w) => w.ratings[target]).filter(Boolean).map((r) => r.value);
-    return values.length ? `${target} from ${shown(Math.min(...values))} to ${shown(Math.max(...values))}` : `${target} without a value`;
+    const digits = digitsOf(found.scales[target]);
+    return values.length ? `${target} from ${shown(Math.min(...values), digits)} to ${shown(Math.max(...values), digits)}` : `${target} without a value`;
   });
   return `${length} Over time: ${traces.join(", ")}.`;
 }
@@ -75,7 +80,7 @@ function panel(found, target, k, x, top, width) {
   const parts = [draw("text", { class: "name", x: LEFT, y: top + 8 }, target)];
   for (const value of [scale.lowest, scale.highest]) {
     parts.push(draw("line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }));
-    parts.push(draw("text", { x: width - RIGHT, y: y(value) - 3, "text-anchor": "end" }, shown(value, 0)));
+    parts.push(draw("text", { x: width - RIGHT, y: y(value) - 3, "text-anchor": "end" }, ended(value)));
   }
   const middle = (one) => x((one.start + one.end) / 2);
   for (const run of runs(found.trace.windows, target)) {

@@ -1,8 +1,9 @@
 // The page's script: a recording from a file, a drop or the microphone goes to the server; its answer is drawn.
 import { microphoneProblem, startRecording } from "/recorder.js";
-import { scaleDrawing, shown, timeDrawing } from "/charts.js";
+import { digitsOf, scaleDrawing, shown, timeDrawing } from "/charts.js";
 
 const PEAKS = 300, RETRIES = 5, TOKEN = "layerprobe-token";
+const UNREACHABLE = "The server can't be reached. Is it still running?";
 const at = (id) => document.getElementById(id);
 const make = (name, text = "", attributes = {}) => {
   const element = document.createElement(name);
@@ -28,7 +29,7 @@ async function describe() {
   try {
     state.about = await answer("/api/predictor");
   } catch (error) {
-    if (error.status !== 401) return fail(error.message);
+    if (error.status !== 401) return fail(error.status ? error.message : UNREACHABLE);
     const wrong = token() !== "";
     sessionStorage.removeItem(TOKEN);
     at("token-form").hidden = false;
@@ -63,7 +64,7 @@ function showAbout(about) {
     ["Intervals", `at ${percent(about.level)}`],
     ["Predictor", about.predictor],
   ];
-  if (scores.children.length) rows.splice(3, 0, ["Scores on unseen speakers", scores]);
+  if (scores.children.length) rows.splice(3, 0, [about.interval_unit === "utterance" ? "Scores on unseen recordings" : `Scores on unseen ${about.interval_unit}s`, scores]);
   for (const [term, content] of rows) {
     const value = make("dd");
     value.append(content);
@@ -73,8 +74,10 @@ function showAbout(about) {
 }
 
 const METRICS = { ccc: "CCC", ccc_matched: "moment-matched CCC" };
-const scoreText = (score) =>
-  `${METRICS[score.metric] || score.metric} ${shown(score.estimate, 2)} (${shown(score.ci_low, 2)} to ${shown(score.ci_high, 2)})`;
+const scoreText = (score) => {
+  const bounds = score.ci_low === null ? "no interval could be measured" : `${shown(score.ci_low, 2)} to ${shown(score.ci_high, 2)}`;
+  return `${METRICS[score.metric] || score.metric} ${shown(score.estimate, 2)} (${bounds})`;
+};
 const percent = (level) => `${+(100 * level).toFixed(1)} %`;
 function layerText(layers, encoder) {
   const of = `of ${encoder.blocks_of_whole}`;
@@ -87,6 +90,8 @@ async function rate(blob, name) {
   const sending = (state.sending = new AbortController());
   at("alert").hidden = true;
   at("result").hidden = true;
+  if (!state.about) await describe(); // the server was not there when the page was opened
+  if (!state.about) return undefined;
   const limits = state.about.limits;
   if (blob.size > 1e6 * limits.megabytes)
     return fail(`${name} has ${(blob.size / 1e6).toFixed(1)} MB; this server receives at most ${limits.megabytes} MB.`);
@@ -107,7 +112,7 @@ async function rate(blob, name) {
         continue;
       }
       if (error.status === 401) await describe();
-      return fail(error.status ? error.message : "The server can't be reached. Is it still running?");
+      return fail(error.status ? error.message : UNREACHABLE);
     }
   }
 }
@@ -125,14 +130,16 @@ function fail(text) {
 // ---- the answer ----
 function show(found, blob, name) {
   state.found = found;
-  const sentences = Object.entries(found.ratings).map(([target, rating]) => `${target} ${shown(rating.value)}`);
+  const sentences = Object.entries(found.ratings).map(([target, rating]) => `${target} ${shown(rating.value, digitsOf(found.scales[target]))}`);
   say(`Rated: ${listed(sentences)}.`);
   at("result").hidden = false;
   at("result-title").textContent = `Ratings of ${name}`;
   const factor = found.real_time_factor;
   at("facts").textContent = `${shown(found.duration)} s, rated in ${shown(found.seconds, 2)} s: real-time factor ${shown(factor, 3)}, ${factor < 1 ? `${shown(1 / factor, 0)} times as fast as the recording` : "slower than the recording"}.`;
   at("remarks").replaceChildren(...found.remarks.map((remark) => make("li", remark)));
-  at("interval-note").textContent = `An interval is made to hold ${percent(found.level)} of the ratings of recordings like those of the corpus, by speakers unseen in training.`;
+  const unit = state.about.interval_unit;
+  const by = { speaker: ", by speakers unseen in training", utterance: ", by the same speakers" }[unit] || `, of a ${unit} unseen in training`;
+  at("interval-note").textContent = `An interval is made to hold ${percent(found.level)} of the ratings of recordings like those of the corpus${by}.`;
   if (state.url) URL.revokeObjectURL(state.url);
   at("player").src = state.url = URL.createObjectURL(blob);
   drawAll();
@@ -144,10 +151,10 @@ function show(found, blob, name) {
 
 function card(found, target, rating, k, width) {
   const box = make("section", "", { class: `target hue${k % 4}`, "aria-label": target });
-  const value = make("span", shown(rating.value), { class: "value", "data-target": target });
-  const scale = found.scales[target];
+  const scale = found.scales[target], digits = digitsOf(scale);
+  const value = make("span", shown(rating.value, digits), { class: "value", "data-target": target });
   value.append(" ", make("small", `of ${scale.lowest} to ${scale.highest}`));
-  const bounds = rating.low === null ? "no interval was calibrated" : `${percent(found.level)} interval ${shown(rating.low)} to ${shown(rating.high)}`;
+  const bounds = rating.low === null ? "no interval was calibrated" : `${percent(found.level)} interval ${shown(rating.low, digits)} to ${shown(rating.high, digits)}`;
   const outside = rating.value < scale.lowest || rating.value > scale.highest ? "; outside the scale, drawn at its end" : "";
   const used = layerText(found.layers[target], state.about.encoder);
   box.append(make("h3", target), value, scaleDrawing(rating, scale, width), make("p", `${bounds}${outside} · ${used}`, { class: "soft" }));
@@ -175,7 +182,7 @@ function drawAll() {
 
 function showMoment() {
   const one = state.found.trace.windows[Number(at("moment").value)];
-  const values = Object.entries(one.ratings).map(([target, rating]) => `${target} ${rating ? shown(rating.value) : "silent"}`);
+  const values = Object.entries(one.ratings).map(([target, rating]) => `${target} ${rating ? shown(rating.value, digitsOf(state.found.scales[target])) : "no rating"}`);
   const text = `${shown(one.start)} to ${shown(one.end)} s: ${values.join(", ")}`;
   at("reading").textContent = text;
   at("moment").setAttribute("aria-valuetext", text);
@@ -192,7 +199,7 @@ function showTable(found) {
   const rows = found.trace.windows.map((one) => {
     const row = make("tr");
     row.append(make("th", `${shown(one.start)} to ${shown(one.end)}`, { scope: "row" }));
-    for (const target of targets) row.append(make("td", one.ratings[target] ? shown(one.ratings[target].value, 2) : "silent"));
+    for (const target of targets) row.append(make("td", one.ratings[target] ? shown(one.ratings[target].value, 1 + digitsOf(found.scales[target])) : "no rating"));
     return row;
   });
   const top = make("thead"), body = make("tbody");
@@ -206,6 +213,8 @@ async function toggle() {
   if (state.starting) return;
   if (state.recorder) return finish();
   state.starting = true;
+  if (!state.about) await describe();
+  if (!state.about) return void (state.starting = false);
   try {
     const most = state.about.limits.seconds;
     state.recorder = await startRecording((level, seconds) => {
@@ -272,7 +281,7 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   dragging(-depth);
   const [file] = event.dataTransfer.files;
-  if (file && state.about) rate(file, file.name);
+  if (file && !at("input").hidden) rate(file, file.name);
 });
 let width = 0;
 new ResizeObserver(([entry]) => {

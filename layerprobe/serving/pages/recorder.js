@@ -11,11 +11,11 @@ export function microphoneProblem() {
 /** Start recording; onLevel is called with the peak of each block and the seconds so far. */
 export async function startRecording(onLevel) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: BEST });
-  const { sampleRate } = stream.getAudioTracks()[0].getSettings();
-  const context = new AudioContext(sampleRate ? { sampleRate } : {}); // the microphone's own, so that nothing is resampled
   const blocks = [];
-  let length = 0;
+  let context = null, length = 0;
   try {
+    const { sampleRate } = stream.getAudioTracks()[0].getSettings();
+    context = new AudioContext(sampleRate ? { sampleRate } : {}); // the microphone's own, so that nothing is resampled
     await context.audioWorklet.addModule("/recorder-worklet.js");
     const source = context.createMediaStreamSource(stream);
     const node = new AudioWorkletNode(context, "samples", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
@@ -32,7 +32,7 @@ export async function startRecording(onLevel) {
   }
   function end() {
     for (const track of stream.getTracks()) track.stop();
-    if (context.state !== "closed") context.close();
+    if (context && context.state !== "closed") context.close();
   }
   return {
     discard: end,
