@@ -115,6 +115,15 @@ def choose_encoder(swept: SweptData, study: Study, targets: Sequence[str]) -> tu
     return chosen, f"{chosen} has the highest mean {metric} of the best layers ({scores}); --encoder chooses another."
 
 
+def not_above_chance(study: Study, *, encoder: str, targets: Sequence[str]) -> list[str]:
+    """Return a sentence on each target that an encoder does not predict better than chance, where a run tests that."""
+    return [
+        f"{answer.target}: {encoder} is not above chance in this run, so these ratings are no better than guessing."
+        for answer in study.answers
+        if answer.encoder == encoder and answer.target in targets and answer.above_chance is False
+    ]
+
+
 def choose_targets(swept: SweptData, targets: Sequence[str]) -> tuple[str, ...]:
     """Return the targets of a predictor: those that are named, or all rated ones of the run.
 

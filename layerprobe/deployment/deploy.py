@@ -21,6 +21,7 @@ from layerprobe.deployment.choice import (
     choose_encoder,
     choose_layers,
     choose_targets,
+    not_above_chance,
 )
 from layerprobe.deployment.weights import check_same, encoder_with, load_whole, recorded_source
 from layerprobe.probe.cache.store import Cache
@@ -64,7 +65,7 @@ class Deployed:
     scores: list[dict[str, Any]]  # of each target on unseen speakers, as in predictor.toml
     parameters: tuple[int, int]  # of the encoder: kept, and of the whole
     bytes: int  # of the folder
-    notes: tuple[str, ...]  # on why the encoder was chosen, and on intervals of few speakers
+    notes: tuple[str, ...]  # on why the encoder was chosen, intervals of few speakers, and targets not above chance
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def deploy(
         fitted.scores,
         parameters,
         size_of(out),
-        tuple(filter(None, [note, _few(plan)])),
+        tuple(filter(None, [note, _few(plan), *not_above_chance(found, encoder=name, targets=targets)])),
     )
 
 
