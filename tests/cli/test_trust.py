@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -173,13 +174,18 @@ def test_a_generation_of_its_own_and_a_kernel_of_the_hub_are_code(folders, tmp_p
         load_audio_encoder(str(folder))
 
 
+def calls_a_loader(node: ast.AST) -> bool:
+    """Whether it is a call, and not the text of one, of what loads a model or a pickle."""
+    pattern = r"(.*\.)?(from_pretrained|pipeline)|(.*\.)?AutoModel\w*\.from_config|torch\.load"
+    return isinstance(node, ast.Call) and bool(re.fullmatch(pattern, ast.unparse(node.func)))
+
+
 def test_transformers_loaders_are_called_in_one_place():
     """Elsewhere a call could leave out whether code may run, and transformers would ask on standard input."""
-    pattern = re.compile(r"\b(from_pretrained|AutoModel\w*\.from_config|pipeline)\(|torch\.load\(")
     calls = {
         str(path.relative_to(ROOT))
         for top in ("probe", "analysis", "figures", "layerprobe")
         for path in (ROOT / top).rglob("*.py")
-        if not path.is_symlink() and pattern.search(path.read_text(encoding="utf-8"))
+        if not path.is_symlink() and any(map(calls_a_loader, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
     }
     assert calls == {"probe/pretrained.py", "probe/model_size.py", "probe/pickles.py"}
