@@ -36,6 +36,7 @@ from layerprobe.probe.forward.packed.choose import PackedChoice, choose_batches,
 from layerprobe.probe.forward.packed.pack import PackedForward
 from layerprobe.probe.forward.pooling import DEFAULT_POOLINGS
 from layerprobe.probe.forward.precision import AUTO, PRECISIONS, is_packed, multiplying_in, precision_for, steps_in
+from layerprobe.probe.model_alignment import align_weights
 from layerprobe.probe.system import torch_threads
 
 LAYER_CONVENTION = "0 enters the first block, k leaves block k, final after the final norm"
@@ -102,6 +103,7 @@ class SpeechEncoder(PackableEncoder):
         family, extractor, adapter = loaded.family, loaded.extractor, loaded.adapter
         encoder: Any = family.encoder(loaded.model)
         self._encoder: Any = encoder.float().eval().requires_grad_(False)
+        align_weights(encoder)
         # on a GPU before the weights go there, so that none has to come back
         self._weights_hash = loaded.weights or (self._hash() if device != "cpu" else None)
         self._encoder.to(device)

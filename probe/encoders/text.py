@@ -31,6 +31,7 @@ from layerprobe.probe.forward.hooks import HookedEncoder
 from layerprobe.probe.forward.packed.choose import choose_batches, own_pass
 from layerprobe.probe.forward.packed.pack import PackedForward
 from layerprobe.probe.forward.precision import AUTO, is_packed, multiplying_in
+from layerprobe.probe.model_alignment import align_weights
 from layerprobe.probe.model_errors import first_pass
 from layerprobe.probe.model_tensors import check_tensors, foreign_prefix
 from layerprobe.probe.pretrained import CONFIGURATION, TEXT_ENCODER, find_pretrained
@@ -86,6 +87,7 @@ class TranscriptEncoder(PackableEncoder):
     ) -> None:
         """Move ``model`` (float32) to ``device``, in evaluation mode."""
         self._model = model.float().eval().requires_grad_(False)
+        align_weights(self._model)
         # on a GPU before the weights go there, so that none has to come back
         self._weights_hash = self._hash() if device != "cpu" else None
         self._model.to(device)
