@@ -18,6 +18,7 @@ import soundfile
 import soxr
 from helpers.browser import chromium, open_at, requests_of
 from helpers.predictors import LAYERS
+from helpers.segments import find_segments
 from helpers.serving import Running, serving
 from helpers.voices import voice
 from selenium.webdriver.common.action_chains import ActionChains
@@ -140,15 +141,12 @@ def test_what_is_spoken_is_rated(page, server, predictor, speech):
     expected = predictor(sent, rate)
     assert shown(page) == {t: pytest.approx(r.value, abs=0.051) for t, r in expected.items()}
     original = soxr.resample(soundfile.read(speech)[0], RATE, rate)
-    n = min(len(sent), len(original))
-    size = 2 * n
-    product = np.fft.rfft(sent[:n], size) * np.conj(np.fft.rfft(original[:n], size))
-    lag = int(np.fft.irfft(product, size).argmax())
-    lag -= size if lag > n else 0
-    first, second = sent[max(lag, 0) :], original[max(-lag, 0) :]
-    n = min(len(first), len(second))
-    assert abs(lag) < 0.5 * rate  # the microphone may open before the browser's thread for samples runs
-    assert np.corrcoef(first[:n], second[:n])[0, 1] > 0.99
+    found = find_segments(sent, original, length=rate // 5)
+    same = [segment for segment in found if segment.correlation > 0.99]
+    assert len(found) >= 5
+    assert len(same) >= 0.75 * len(found)  # on a busy machine its microphone drops or repeats a buffer of 10 ms
+    assert all(a.place < b.place for a, b in itertools.pairwise(same))
+    assert abs(same[0].lag) < 0.5 * rate  # the microphone may open before the browser's thread for samples runs
 
 
 def test_all_is_reached_and_done_by_the_keyboard(page, server):
