@@ -149,6 +149,8 @@ def open_audio(
     Raises:
         InvalidAudioError: if the file is missing, no audio, or can't be read whole where it is to be
     """
+    # a name of this call: when the interpreter ends, a generator may be closed after modules were emptied
+    no_decoding = (soundfile.SoundFileRuntimeError, TypeError, OSError)
     try:
         located = locate(path)
     except OSError as error:
@@ -167,7 +169,7 @@ def open_audio(
             if fault := _rate_fault(decoder.rate):
                 raise InvalidAudioError(fault.code, fault.text)
             yield OpenAudio(decoder, length.fault, length.remark)
-    except (soundfile.SoundFileRuntimeError, TypeError, OSError) as error:
+    except no_decoding as error:
         # TypeError is soundfile's answer to a name that promises headerless samples, such as .raw
         problem = _opening_problem(located, error)
         raise InvalidAudioError(problem.code, problem.text) from error

@@ -76,6 +76,7 @@ class PyAVStream:
             InvalidAudioError: if there is none, or the file is damaged
         """
         import av
+        from av.error import FFmpegError
 
         self._file = file
         with contextlib.ExitStack() as opened:
@@ -91,7 +92,7 @@ class PyAVStream:
                 )
                 opened.callback(self._container.close)
                 self._open(found)
-            except av.error.FFmpegError as error:
+            except FFmpegError as error:
                 raise InvalidAudioError("LP204", f"could not be decoded (PyAV: {error.strerror})") from error
             except IndexError as error:
                 raise damaged("PyAV: a packet of an unknown stream") from error
@@ -128,7 +129,8 @@ class PyAVStream:
         Raises:
             InvalidAudioError: if the file is damaged
         """
-        import av
+        # a name of this call: when the interpreter ends, a generator may be closed after the module av was emptied
+        from av.error import FFmpegError
 
         try:
             packet = self._first
@@ -136,7 +138,7 @@ class PyAVStream:
                 for frame in packet.decode():
                     yield self._samples(frame)
                 packet = next(self._packets, None)
-        except av.error.FFmpegError as error:
+        except FFmpegError as error:
             raise damaged(f"PyAV: {error.strerror}") from error
         except IndexError as error:  # PyAV's answer to a packet of a stream that no header announced
             raise damaged("PyAV: a packet of an unknown stream") from error

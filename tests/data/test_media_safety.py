@@ -16,7 +16,7 @@ from helpers.audio_bytes import RATE
 from helpers.media_files import by_program, by_pyav, write_media
 from helpers.voices import voice
 
-from layerprobe.probe.data import media_decoder as decoder, media_program as with_program
+from layerprobe.probe.data import audio, audio_stream, media_decoder as decoder, media_program as with_program
 from layerprobe.probe.data.audio import InvalidAudioError, audio_header, decode_audio_file, read_recording
 from layerprobe.probe.data.containers.foreign import foreign_format
 from layerprobe.probe.data.containers.length import ForeignFormat
@@ -146,3 +146,22 @@ def test_a_damaged_file_is_refused_or_read_and_never_waits(files, tmp_path, rng,
         audio_header(tmp_path / name)
         with contextlib.suppress(InvalidAudioError):
             assert len(decode_audio_file(tmp_path / name, max_duration=60.0).channels) > 0
+
+
+@pytest.mark.usefixtures("each_decoder")
+def test_a_stream_that_is_closed_after_modules_were_emptied_raises_nothing(files, monkeypatch):
+    """What the interpreter does at its end: it empties modules, then closes the generators that are left."""
+    decoded = audio_stream._decoded_blocks(str(files("aac.m4a")), 0.1, None)
+    next(decoded)
+    monkeypatch.setattr("av.error", None)
+    monkeypatch.setattr(audio, "soundfile", None)
+    decoded.close()
+
+
+def test_a_pyav_stream_that_is_closed_late_raises_nothing(files, monkeypatch):
+    stream = by_pyav(files("aac.m4a"), foreign_format(files("aac.m4a").read_bytes()))
+    blocks = stream.blocks()
+    next(blocks)
+    monkeypatch.setattr("av.error", None)
+    blocks.close()
+    stream.close()
