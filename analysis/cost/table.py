@@ -46,7 +46,7 @@ def sources_of(candidates: Candidates, folders: Mapping[str, Path | str]) -> lis
             known = ", ".join(candidates.origins)
             raise InputError("LP913", f"no encoder of the runs is called {name!r}; choose one of {known}.")
     return [
-        EncoderSource(name, (), str(folders.get(name, origin.folder)), has_weights=False)
+        EncoderSource(name, (), str(folders.get(name, origin.folder)), has_weights=False, reads=origin.reads)
         if origin.folder is not None
         else EncoderSource.of_cache(name, {"layers": origin.layers, **origin.plan}, folders.get(name))
         for name, origin in candidates.origins.items()

@@ -52,7 +52,7 @@ def predict(
     """
     from layerprobe.probe.lease import leased_file
     from layerprobe.probe.prediction.predict import run_prediction, transcripts_file
-    from layerprobe.probe.prediction.tables import check_ending, write_ratings
+    from layerprobe.probe.prediction.tables import check_ending, check_same_unit, write_ratings
     from layerprobe.probe.system import choose_device
 
     check_ending(out)
@@ -60,6 +60,7 @@ def predict(
         raise InputError(
             "LP948", f"--out {out} is the table of recordings, which the ratings would overwrite. Name another --out."
         )
+    check_same_unit(out, windows=options.window is not None)
     if figure is not None:
         _check_figure(figure, options)
     out.parent.mkdir(parents=True, exist_ok=True)

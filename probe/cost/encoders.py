@@ -37,6 +37,7 @@ class EncoderSource:
     found_as: str  # name or folder that `load_encoder` takes; empty where it is not known
     precision: str = "float32"
     has_weights: bool = True  # whether weights are looked for
+    reads: str = ""  # "audio" or "text"; empty where it is not known
     reason: str = ""  # why it can't be found
 
     @classmethod
@@ -56,7 +57,8 @@ class EncoderSource:
         reason = "" if found_as else f"{name} {gone_text(cache_plan, recorded)}. {ADVICE} {name}=FOLDER."
         if cache_plan.adapter:
             found_as, reason = "", f"{name} is described by an adapter of its own, whose cost can't be counted."
-        return cls(name, tuple(cache_plan.layers), found_as, precision, reason=reason)
+        reads = "text" if cache_plan.text_column else "audio"
+        return cls(name, tuple(cache_plan.layers), found_as, precision, reads=reads, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def _counted(source: EncoderSource, measuring: Measuring) -> EncoderCost:
         counts = count_layers(model, seconds=measuring.seconds, tokens_per_second=measuring.tokens_per_second)
     except InputError as error:
         return replace(unknown, reason=error.message)
-    if source.layers not in ((), counts.layers):
-        return replace(unknown, reason=_other(source, counts.layers))
+    if reason := _other(source, counts.layers, reads="text" if model.is_text else "audio"):
+        return replace(unknown, reason=reason)
     no_time = np.full(len(counts.layers), np.nan)
     return EncoderCost(counts.layers, counts.multiply_adds, counts.parameters.astype(float), no_time)
 
@@ -176,16 +178,22 @@ def _timed(cost: EncoderCost, source: EncoderSource, loaded: _Loaded, times: np.
     encoder = loaded.encoder
     if encoder is None or times is None:
         return replace(cost, reason=cost.reason or loaded.reason)
-    if encoder.layers != cost.layers:
-        return replace(cost, reason=cost.reason or _other(source, encoder.layers))
+    if reason := _other(source, encoder.layers, reads=encoder.reads):
+        return replace(cost, reason=cost.reason or reason)
     return replace(
         cost, real_time_factor=times, precision=encoder.precision, forward=encoder.forward, weights=loaded.weights
     )
 
 
-def _other(source: EncoderSource, layers: Sequence[str]) -> str:
-    has, wanted = describe_layers(layers), describe_layers(source.layers)
-    return f"{source.found_as} has the layers {has}, and {source.name} in the run {wanted}. {ADVICE} {source.name}=…"
+def _other(source: EncoderSource, layers: tuple[str, ...], *, reads: str) -> str:
+    """Return why what was found is another encoder than that of the run; empty where it may be the same."""
+    advice = f"{ADVICE} {source.name}=…"
+    if source.reads not in ("", reads):
+        return f"{source.found_as} reads {reads}, and {source.name} in the run {source.reads}. {advice}"
+    if source.layers not in ((), layers):
+        has, wanted = describe_layers(layers), describe_layers(source.layers)
+        return f"{source.found_as} has the layers {has}, and {source.name} in the run {wanted}. {advice}"
+    return ""
 
 
 def _too_large(source: EncoderSource, needed: float) -> _Loaded:

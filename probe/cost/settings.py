@@ -33,8 +33,8 @@ class Measuring:
         if not 1 <= self.seconds <= LONGEST or self.threads < 1:
             raise InputError(
                 "LP914",
-                f"Costs can't be measured for {self.seconds} seconds with {self.threads} threads. Choose 1 to "
-                f"{LONGEST} seconds, and 1 thread or more.",
+                f"Costs can't be measured for {self.seconds} second{'s' * (self.seconds != 1)} with {self.threads} "
+                f"thread{'s' * (self.threads != 1)}. Choose 1 to {LONGEST} seconds, and 1 thread or more.",
             )
 
 

@@ -44,6 +44,36 @@ def check_ending(path: Path) -> None:
         )
 
 
+def check_same_unit(path: Path, *, windows: bool) -> None:
+    """Check that ratings of windows and of whole recordings do not replace each other.
+
+    Args:
+        path: to write; what it holds is replaced, unless that is a table of ratings of the other unit
+        windows: whether ratings are of windows
+
+    Raises:
+        InputError: if it holds ratings of the other unit
+    """
+    columns = _columns_of(path)
+    if "reason" in columns and ("start" in columns) != windows:
+        has, new = ("whole recordings", "windows") if windows else ("windows", "whole recordings")
+        raise InputError(
+            "LP949",
+            f"--out {path} holds ratings of {has}, which ratings of {new} would overwrite. Name another --out, or "
+            "delete that file.",
+        )
+
+
+def _columns_of(path: Path) -> list[str]:
+    """Return the columns of a table of ratings that is there; none where there is no file, or it is no table."""
+    try:
+        if path.suffix == ".csv":
+            return list(pd.read_csv(path, nrows=0).columns)
+        return list((pd.read_json(path) if path.suffix == ".json" else pd.read_parquet(path)).columns)
+    except (OSError, ValueError):  # of pandas and pyarrow, whose errors of damaged files are these
+        return []
+
+
 def write_ratings(path: Path, table: pd.DataFrame) -> None:
     """Write a table of ratings, whole or not at all; its folder is created."""
     check_ending(path)

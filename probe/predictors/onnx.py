@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from layerprobe.probe.cost.parameter_count import interleaved
 from layerprobe.probe.encoders.architectures import LONGEST_CHUNK, waveform_chunks
 from layerprobe.probe.encoders.examples import example_waveform
 from layerprobe.probe.encoders.loading import load_model
@@ -272,15 +273,20 @@ def example_recordings(shortest: int, *, sampling_rate: int) -> Iterator[np.ndar
 
 
 def real_time_factor(run: Callable[[np.ndarray], object], *, sampling_rate: int) -> float:
-    """Return the seconds that a second of a recording of `TIMED_SECONDS` takes, the best of three after one more.
+    """Return the seconds that a second of a recording of `TIMED_SECONDS` takes, the median of several passes.
+
+    It is the statistic of `probe.cost.parameter_count.interleaved`, as of the factors that `layerprobe cost` measures.
 
     Args:
         run: on a waveform ``(n_samples,)``
         sampling_rate: of it, Hz
     """
-    waveform, taken = example_waveform(TIMED_SECONDS, sampling_rate=sampling_rate), []
-    for _ in range(4):
+    waveform = example_waveform(TIMED_SECONDS, sampling_rate=sampling_rate)
+
+    def passed() -> float:
         begin = time.perf_counter()
         run(waveform)
-        taken.append(time.perf_counter() - begin)
-    return min(taken[1:]) / TIMED_SECONDS
+        return time.perf_counter() - begin
+
+    (seconds,) = interleaved([passed])
+    return float(seconds) / TIMED_SECONDS

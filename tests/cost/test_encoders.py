@@ -61,10 +61,16 @@ def test_acoustic_features_have_a_time_alone():
             EncoderSource("e", ("0", "1"), "{wavlm}"),
             "has the layers 0 to 3, and e in the run 0 to 1\\. Name",
         ),
+        (
+            EncoderSource("e", LAYERS, "{wavlm}", reads="text"),
+            "wavlm reads audio, and e in the run text\\. Name its folder",
+        ),
     ],
 )
 def test_an_encoder_that_is_not_found_is_not_known_for_a_reason(folders, source, reason):
-    source = EncoderSource(source.name, source.layers, source.found_as.format(**folders), reason=source.reason)
+    source = EncoderSource(
+        source.name, source.layers, source.found_as.format(**folders), reads=source.reads, reason=source.reason
+    )
     (cost,) = find_costs([source], FAST).values()
     for name in COSTS:
         assert np.isnan(getattr(cost, name)).all()

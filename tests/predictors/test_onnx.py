@@ -153,9 +153,10 @@ def test_a_rating_that_is_no_number_is_a_difference() -> None:
 
 
 def test_times_are_of_seconds_at_the_encoders_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, lengths = iter(range(100)), []
+    lengths, taken = [], iter([90.0, 4.0, 1.0, 2.0, 30.0, 3.0])  # of the first, which does not count, and five more
+    clock = iter([at for k, seconds in enumerate(taken) for at in (100 * k, 100 * k + seconds)])
     monkeypatch.setattr(export.time, "perf_counter", lambda: next(clock))
-    assert export.real_time_factor(lambda w: lengths.append(len(w)), sampling_rate=24_000) == 1 / 5
+    assert export.real_time_factor(lambda w: lengths.append(len(w)), sampling_rate=24_000) == 3 / 5
     assert set(lengths) == {5 * 24_000}
 
 

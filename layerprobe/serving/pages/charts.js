@@ -9,7 +9,9 @@ export function draw(name, attributes = {}, ...children) {
   return element;
 }
 
-export const shown = (value, digits = 1) => (value === null ? "–" : value.toFixed(digits).replace("-", "−"));
+/** A number with so many digits after the point; what rounds to 0 has no minus. */
+export const shown = (value, digits = 1) =>
+  value === null ? "–" : value.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−");
 
 /** Digits after the point that show about a fiftieth of a scale: 1 for 1 to 7, 2 for 0 to 1, none for 0 to 100. */
 export const digitsOf = (scale) => Math.max(0, -Math.floor(Math.log10((scale.highest - scale.lowest) / 2.5)) + 1);
