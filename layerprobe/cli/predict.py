@@ -122,3 +122,9 @@ def _print_counts(out: Path, found: Prediction, output: Output, *, windows: bool
         output.print(f"  {row['utterance_id']}{begin}: {row['reason']}")
     if refused["reason"].str.endswith(TOO_LONG).any():
         output.print("  --window 5 rates long recordings in windows of 5 s.")
+    for target, (lowest, highest) in found.scales.items():
+        if n := int(((table[target] < lowest) | (table[target] > highest)).sum()):
+            output.print(
+                f"  {target}: {n} of {n_rated} {unit} outside the scale, {lowest:g} to {highest:g}, and not clipped; "
+                "these may be unlike the recordings that the predictor was fitted on."
+            )

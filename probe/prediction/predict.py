@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Prediction:
     fingerprint: str  # hash of the model's files
     n_recordings: int
     n_resumed: int  # recordings or windows whose ratings an interrupted prediction had saved
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of targets, as far as they are known
 
 
 def predict(
@@ -142,7 +143,7 @@ def run_prediction(
         ]
     reader.reader.log_remarks(progress)
     found = pd.DataFrame(rows, columns=_columns(rater.targets, by_time=by_time))
-    return Prediction(found, rater.targets, rater.level, fingerprint, len(table), n_resumed)
+    return Prediction(found, rater.targets, rater.level, fingerprint, len(table), n_resumed, rater.scales)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,7 @@ class Rater(Protocol):
 
     targets: tuple[str, ...]
     level: float  # of the prediction intervals, in (0, 1)
+    scales: Mapping[str, tuple[float, float]]  # lowest and highest possible rating; none where they are not known
     sampling_rate: int  # Hz; 0 where no audio is read
     reading: ReadingOptions
     max_duration: float  # seconds
@@ -57,6 +59,7 @@ class PredictorRater:
         """Take a loaded predictor."""
         self._predictor = predictor
         self.targets, self.level = predictor.targets, predictor.plan.level
+        self.scales: Mapping[str, tuple[float, float]] = predictor.saved.scales
         self.sampling_rate, self.reading = predictor.sampling_rate, predictor.reading
         self.device = predictor.encoder.device
 
@@ -85,6 +88,7 @@ class RegressorRater:
         self._widths = [float(trained.intervals["half_width"][target]) for target in plan.targets]
         audio = self._regressors[0].audio
         self.targets, self.level = plan.targets, float(trained.intervals["level"])
+        self.scales: Mapping[str, tuple[float, float]] = {}  # its plan has none
         self.sampling_rate = 0 if audio is None else audio.sampling_rate
         self.reading = DEFAULT_READING if audio is None else plan.reading
         self.max_duration = plan.max_duration

@@ -314,23 +314,3 @@ def test_what_can_not_be_meant_is_refused_before_anything_is_rated(model: Path, 
     assert len(same) == 1
     with pytest.raises(InputError, match="is unknown"):
         predict(model, talk, device="abacus")
-
-
-@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
-def test_ratings_of_windows_and_of_recordings_do_not_replace_each_other(
-    model: Path, audio: Path, tmp_path: Path, ending: str
-) -> None:
-    trace, whole = (tmp_path / f"{name}.{ending}" for name in ("trace", "whole"))
-    commands = {trace: ("--window", 0.5, "--out", trace), whole: ("--out", whole)}
-    for options in (*commands.values(), *commands.values()):  # each replaces its own
-        assert command("predict", model, audio / "talk.wav", *options).exit_code == 0
-    before = {path: path.read_bytes() for path in commands}
-    assert "holds ratings of windows, which ratings of whole recordings would overwrite" in " ".join(
-        refused("predict", model, audio / "talk.wav", "--out", trace).split()
-    )
-    assert "holds ratings of whole recordings, which ratings of windows would overwrite" in " ".join(
-        refused("predict", model, audio / "talk.wav", "--window", 0.5, "--out", whole).split()
-    )
-    assert {path: path.read_bytes() for path in commands} == before
-    trace.write_bytes(b"no table")
-    assert command("predict", model, audio / "talk.wav", "--out", trace).exit_code == 0
