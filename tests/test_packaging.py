@@ -125,6 +125,8 @@ def test_the_weights_of_the_embedded_encoder_satisfy_what_asks_for_them():
         (needed,) = [r for r in map(Requirement, PROJECT["optional-dependencies"][extra]) if r.name == EMBEDDED["name"]]
         assert needed.specifier.contains(EMBEDDED["version"])
     assert PROJECT["optional-dependencies"]["embedded"][0] in PROJECT["optional-dependencies"]["demo"]
+    # the demo ends with the command that starts the page
+    assert set(PROJECT["optional-dependencies"]["serve"]) < set(PROJECT["optional-dependencies"]["demo"])
 
 
 def test_the_page_on_installing_lists_every_extra():
