@@ -199,13 +199,13 @@ def layers_of(predictor: Predictor) -> dict[str, list[str]]:
 
 
 def _unlike(predictor: Predictor, ratings: Mapping[str, Rating]) -> list[str]:
-    """Return a remark on ratings outside their scale, which no recording like those of the corpus has."""
+    """Return a remark on ratings outside their scale, which few recordings like those of the corpus have."""
     scales = predictor.saved.scales
     outside = [name for name, one in ratings.items() if not scales[name][0] <= one.value <= scales[name][1]]
     if not outside:
         return []
     lies = "is outside its scale" if len(outside) == 1 else "are outside their scales"
-    return [f"{' and '.join(outside)} {lies}: the recording is unlike those that the predictor was fitted on"]
+    return [f"{' and '.join(outside)} {lies}: the recording may be unlike those that the predictor was fitted on"]
 
 
 def peaks_of(waveform: np.ndarray, n: int) -> list[float] | None:
