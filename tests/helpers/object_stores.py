@@ -11,6 +11,7 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
+from s3fs import S3FileSystem
 
 
 @contextmanager
@@ -29,6 +30,9 @@ def served():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in credentials.items():
             patch.setenv(name, value)
+        # fsspec keeps filesystems by their options, of which an address in the environment is none
+        patch.setattr(S3FileSystem, "_extra_tokenize_attributes", ("default_block_size", "served_at"))
+        patch.setattr(S3FileSystem, "served_at", url, raising=False)
         process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-p", str(port)],
             stdout=subprocess.DEVNULL,
