@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.cache.spans import Spans
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import PartOf, SweepData
+from layerprobe.probe.sweep.inputs import SweepDataset
 from layerprobe.probe.sweep.rated_parts import RatedPart, restricted
 from layerprobe.probe.time.bins import NO_BIN, BinPlan, TimeBin, divide
 from layerprobe.probe.time.span_means import SpanMeans, group_means
@@ -114,8 +116,8 @@ class BinnedSweep:
     def notes(self) -> list[str]:
         """Return sentences for a command to print."""
         found = [
-            f"{len(self.bins)} bins by {self.plan.kind} ({self.bins[0].bin.name} to {self.bins[-1].bin.name}): ridge on "
-            "the mean of an utterance's spans in each. Mixes, residuals and other probes are of whole utterances."
+            f"{len(self.bins)} bins by {self.plan.kind} ({self.bins[0].bin.name} to {self.bins[-1].bin.name}): ridge "
+            "on the mean of an utterance's spans in each. Mixes, residuals and other probes are of whole utterances."
         ]
         for one in self.left_out[:LISTED]:
             found.append(f"Bin {one.bin.name} is left out: {one.reason}.")
@@ -124,7 +126,7 @@ class BinnedSweep:
         return found
 
 
-def bin_sweep(plan: BinPlan, caches: Sequence[Cache], data: SweepData, parts: Sequence[RatedPart]) -> BinnedSweep:
+def bin_sweep(plan: BinPlan, caches: Sequence[Cache], dataset: SweepDataset) -> BinnedSweep:
     """Divide a sweep over utterances into bins of time.
 
     An utterance reaches a bin if every cache has a span of it there.
@@ -132,19 +134,18 @@ def bin_sweep(plan: BinPlan, caches: Sequence[Cache], data: SweepData, parts: Se
     Args:
         plan: by what spans are divided
         caches: of the sweep, those under study first, each of `probe.time.span_means.utterance_means`
-        data: of all utterances of the sweep
-        parts: of the sweep
+        dataset: all utterances of the sweep, and its parts
 
     Raises:
         InputError: if no bin is left
     """
+    data = dataset.data
     ids = pd.Index(data.utterance_ids)
     names: list[TimeBin] = []
     of_name: dict[str, int] = {}
     spans = []
-    for cache in caches:
-        assert isinstance(cache, SpanMeans) and cache.span_cache.spans is not None
-        binned = divide(cache.span_cache.spans, plan)
+    for cache in cast(Sequence[SpanMeans], caches):
+        binned = divide(cast(Spans, cache.span_cache.spans), plan)
         for one in binned.bins:
             if of_name.setdefault(one.name, len(names)) == len(names):
                 names.append(one)
@@ -160,7 +161,7 @@ def bin_sweep(plan: BinPlan, caches: Sequence[Cache], data: SweepData, parts: Se
         rows = np.flatnonzero(reaches)
         n = {"n_spans": int(reaches[in_bins[0][k]].sum()), "n_utterances": len(rows)}
         n["n_speakers"] = len(np.unique(data.groups[rows]))
-        fitted = [_of_bin(part, reaches) for part in parts]
+        fitted = [_of_bin(part, reaches) for part in dataset.parts]
         reasons = list(dict.fromkeys(found for found in fitted if isinstance(found, str)))
         kept = [found for found in fitted if isinstance(found, RatedPart)]
         if kept:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
+from layerprobe.probe.sweep.bin_parts import BinnedSweep
 from layerprobe.probe.sweep.expected_work import PartSize, permutations_seconds, ratings_seconds
 from layerprobe.probe.sweep.layer_probes import PERMUTATIONS, RATINGS, CovariateFeatures, layer_probes
 from layerprobe.probe.sweep.task_inputs import TaskInputs
@@ -52,8 +54,7 @@ def bin_tasks(inputs: TaskInputs, stage: int) -> list[Task]:
 
 def fit_bins(number: int, layer: str, inputs: TaskInputs) -> ProbeResults:
     """Fit ridge on the ratings, and on the plan's control tasks, in every bin of one layer of one cache."""
-    one, binned, results = inputs.caches[number], inputs.binned, NO_RESULTS
-    assert binned is not None
+    one, binned, results = inputs.caches[number], cast(BinnedSweep, inputs.binned), NO_RESULTS
     for batch in binned.batches(one.n_features):
         means = binned.spans[number].means(layer, [of_bin.number for of_bin in batch], binned.n_utterances)
         for x, of_bin in zip(means, batch, strict=True):

@@ -34,6 +34,9 @@ class TimeOptions:
     lag: float | None = None
 
 
+NOT_IN_TIME = TimeOptions()
+
+
 def check_caches(caches: Sequence[Cache], *, in_time: bool) -> None:
     """Check that rows of caches are spans where a sweep is in time, and utterances where it is not.
 
@@ -54,10 +57,27 @@ def check_caches(caches: Sequence[Cache], *, in_time: bool) -> None:
             )
 
 
-def as_utterances(covariate: Covariate) -> Covariate:
-    """Return a covariate whose cache is read as one of utterances."""
-    if isinstance(covariate, LayerCovariate):
+def caches_in_time(caches: Sequence[Cache], time: InTime | None) -> list[Cache]:
+    """Return caches as a sweep reads them: of spans as caches of utterances where bins of time are probed.
+
+    Raises:
+        InputError: if rows are not what the sweep needs
+    """
+    check_caches(caches, in_time=time is not None)
+    return [utterance_means(cache) for cache in caches] if isinstance(time, BinPlan) else list(caches)
+
+
+def covariate_in_time(covariate: Covariate, time: InTime | None) -> Covariate:
+    """Return a covariate as a sweep reads it; with bins of time it may be of utterances or spans.
+
+    Raises:
+        InputError: if rows of its cache are not what the sweep needs
+    """
+    if not isinstance(covariate, LayerCovariate):
+        return covariate
+    if isinstance(time, BinPlan):
         return replace(covariate, cache=utterance_means(covariate.cache))
+    check_caches([covariate.cache], in_time=time is not None)
     return covariate
 
 
@@ -124,3 +144,25 @@ def time_choice(options: TimeOptions, manifest: Manifest, recorded: Mapping[str,
         return None
     lag = options.lag if options.lag is not None else float(recorded.get("lag", 0.0))
     return read_span_ratings(Path(str(table)), manifest, lag=lag)
+
+
+def changed_time(recorded: Mapping[str, Any], time: InTime | None, path: Path) -> list[str]:
+    """Return a sentence where bins or ratings of spans are not those of a recorded sweep.
+
+    Args:
+        recorded: the table ``[time]`` of a plan.toml, empty if it has none
+        time: of the sweep that repeats it
+        path: of the plan.toml
+    """
+    now = {} if time is None else time.to_toml()
+    if now.get("fingerprint") == recorded.get("fingerprint"):
+        return []
+    same = all(now.get(name) == recorded.get(name) for name in ("kind", "table", "lag"))
+    if same and now.get("kind") == TARGETS:
+        return [f"Warning: {now['table']} has changed since {path} was written, so scores will differ."]
+    return [f"time is {_shown(now)}, in place of {_shown(recorded)} in {path}"]
+
+
+def _shown(content: Mapping[str, Any]) -> str:
+    names = ("kind", "n_bins", "bin_width", "table", "lag")
+    return ", ".join(f"{name} {content[name]}" for name in names if name in content) or "none"

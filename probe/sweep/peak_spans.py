@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.cache.spans import Spans
 from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
 from layerprobe.probe.results.run_folder import CHOSEN
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
@@ -101,11 +102,10 @@ def _rows(
     inputs: TaskInputs, number: int, part: RatedPart, prediction: np.ndarray, splits: list[Split], keys: dict[str, str]
 ) -> list[dict[str, Any]]:
     data, cache = part.data, inputs.caches[number].cache
-    spans = cache.spans
-    assert spans is not None and data.blocks is not None
+    spans, blocks = cast(Spans, cache.spans), cast(np.ndarray, data.blocks)
     fold = {int(row): split.name for split in splits for row in split.test}
     at = pd.Index(cache.utterance_ids).get_indexer(pd.Index(data.utterance_ids))
-    peaks = peak_span(prediction[:, 0], prediction[:, 1:], data.blocks)
+    peaks = peak_span(prediction[:, 0], prediction[:, 1:], blocks)
     rows = []
     for k, span in enumerate(peaks.span.tolist()):
         of = spans[int(at[span])]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.cache.spans import Spans
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import SweepData
@@ -44,8 +46,9 @@ def span_dataset(
     if not in_all.any():
         raise InputError(
             "LP577",
-            f"{caches[0].path} holds none of the rated spans of {ratings.path} (first: {table.index[0]}). Extract them: "
-            f"layerprobe extract MANIFEST --encoder {caches[0].plan.upstream} --out SPANS.zarr --spans {ratings.path}",
+            f"{caches[0].path} holds none of the rated spans of {ratings.path} (first: {table.index[0]}). Extract "
+            f"these: layerprobe extract MANIFEST --encoder {caches[0].plan.upstream} --out SPANS.zarr --spans "
+            f"{ratings.path}",
         )
     chosen = table[in_all].assign(row=utterances.get_indexer(table["utterance_id"][in_all]))
     chosen = chosen.sort_values(["row", "start", "end"], kind="stable")
@@ -89,8 +92,7 @@ def _spread(split: Split, of: np.ndarray, n_utterances: int) -> Split:
 
 def _check_times(cache: Cache, chosen: pd.DataFrame, ratings: SpanRatings) -> None:
     """Check that spans of the same id are at the same time in the table and in a cache."""
-    spans = cache.spans
-    assert spans is not None
+    spans = cast(Spans, cache.spans)
     at = pd.Index(cache.utterance_ids).get_indexer(chosen.index)
     off = np.abs(spans.start[at] - chosen["start"]) > SAME_TIME
     off |= (np.abs(spans.end[at] - chosen["end"]) > SAME_TIME) & (chosen["end"] <= spans.duration[at] + SAME_TIME)

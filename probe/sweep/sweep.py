@@ -36,7 +36,7 @@ from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.bin_parts import bin_sweep
 from layerprobe.probe.sweep.covariates import Covariate, parse_covariate
 from layerprobe.probe.sweep.expected_work import layer_bytes
-from layerprobe.probe.sweep.in_time import InTime, as_utterances, check_caches, dataset_in_time
+from layerprobe.probe.sweep.in_time import InTime, caches_in_time, covariate_in_time, dataset_in_time
 from layerprobe.probe.sweep.inputs import SweepDataset, controlled_encoder, encoder_names, open_caches, row_indices
 from layerprobe.probe.sweep.layer_probes import CovariateFeatures
 from layerprobe.probe.sweep.peak_spans import peak_table
@@ -48,7 +48,7 @@ from layerprobe.probe.sweep.tasks import FIRST, FUSED, all_tasks, pending_names,
 from layerprobe.probe.sweep.time_left import TimeLeft
 from layerprobe.probe.sweep.workers import FinishedTask, RunTasks, Task, default_jobs, on_cluster, task_runner
 from layerprobe.probe.time.bins import BinPlan
-from layerprobe.probe.time.span_means import utterance_means
+from layerprobe.probe.time.span_ratings import SpanRatings
 from layerprobe.probe.toml import check_encodable
 
 AT_ONCE = 60.0  # expected seconds on one core up to which a sweep has no first part whose scores are written
@@ -102,13 +102,9 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if not studied:
         raise InputError("LP502", "No cache is given. Name one or more that layerprobe extract made.")
     parsed = [parse_covariate(c) if isinstance(c, str) else c for c in covariates]
-    check_caches([*studied, *controls], in_time=time is not None)
-    if isinstance(time, BinPlan):
-        studied, controls = ([utterance_means(cache) for cache in some] for some in (studied, controls))
-        parsed = [as_utterances(one) for one in parsed]
-    elif time is not None:
-        check_caches([cache for one in parsed for cache in one.caches], in_time=True)
-        manifest = time.manifest(manifest)
+    studied, controls = (caches_in_time(some, time) for some in (studied, controls))
+    parsed = [covariate_in_time(one, time) for one in parsed]
+    manifest = time.manifest(manifest) if isinstance(time, SpanRatings) else manifest
     plan, progress, out = plan or plan_sweep(manifest), progress or NullProgress(), Path(out)
     if jobs is not None and jobs < 1:
         raise InputError("LP530", f"jobs is {jobs}. Give 1 or more, or None for as many as there are cores.")
@@ -121,7 +117,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     named, untrained = dict(zip(names, studied, strict=True)), list(zip(partners, controls, strict=True))
     described = [covariate.to_toml() for covariate in parsed]
     settings = describe_settings(named, untrained, manifest, plan, covariates=described, command=command)
-    settings |= {} if time is None else {"time": time.to_toml()}
+    settings |= {"time": time.to_toml()} if time is not None else {}
     fingerprint = settings_fingerprint(settings)
     check_encodable(settings)
     if note := check_same_run(out, fingerprint, settings):
@@ -138,13 +134,10 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         *((c, {"encoder": n, "control": "random_init", "seed": c.plan.random_init}) for n, c in untrained),
     ]
     probed = [ProbedCache(cache, keys, row_indices(cache, dataset)) for cache, keys in keyed]
-    binned = None
-    if isinstance(time, BinPlan):
-        binned = bin_sweep(time, [one.cache for one in probed], dataset.data, dataset.parts)
-        described_time = binned.to_toml()
-        for line in binned.notes():
-            progress.log(line)
-    settings |= {} if time is None else {"time": described_time}
+    binned = bin_sweep(time, [one.cache for one in probed], dataset) if isinstance(time, BinPlan) else None
+    for line in binned.notes() if binned is not None else ():
+        progress.log(line)
+    settings |= {"time": binned.to_toml() if binned is not None else described_time} if time is not None else {}
     inputs = TaskInputs(probed, dataset, plan.device, features, binned)
     choose_algebra(plan.device)  # an error about it before any work
     partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)

@@ -33,12 +33,12 @@ def span_control(
     first = np.flatnonzero(np.r_[True, blocks[1:] != blocks[:-1]])
     speaker_of = groups[first]
     if control == "permuted":
-        return ratings[_exchanged(rng.permutation(len(first)), first, len(ratings), rng)]
+        return np.asarray(ratings[_exchanged(rng.permutation(len(first)), first, len(ratings), rng)])
     utterances = np.arange(len(first))[:, None]
     within = permuted_within_speaker(utterances, speaker_of, rng)[:, 0]
     source = _exchanged(within, first, len(ratings), rng)
     if control == "permuted_within_speaker":
-        return ratings[source]
+        return np.asarray(ratings[source])
     counts = np.bincount(groups)
     present = np.flatnonzero(counts)
     means = np.stack([np.bincount(groups, weights=column) / np.maximum(counts, 1) for column in ratings.T], axis=1)

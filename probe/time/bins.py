@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +119,19 @@ def divide(spans: Spans, plan: BinPlan) -> Binned:
     centre = (spans.start + spans.end) / 2
     if plan.kind == POSITION:
         number = np.floor(centre / spans.duration * plan.n_bins + ROUNDING).astype(int)
-        edges = np.arange(plan.n_bins + 1) / plan.n_bins
+        edges = (np.arange(plan.n_bins + 1) / plan.n_bins).tolist()
         digits = 2 if plan.n_bins <= MOST_BINS // 2 else 3  # so that edges differ in their names
         number = np.clip(number, 0, plan.n_bins - 1)
     else:
         number = np.floor(centre / plan.bin_width + ROUNDING).astype(int)
-        edges = np.arange(int(number.max(initial=0)) + 2) * plan.bin_width
+        edges = (np.arange(int(number.max(initial=0)) + 2) * plan.bin_width).tolist()
         digits = max(1, len(f"{plan.bin_width:.10g}".partition(".")[2]))
-    pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    pairs = pairwise(edges)
     return Binned([TimeBin(f"{a:.{digits}f}–{b:.{digits}f}", round(a, 12), round(b, 12)) for a, b in pairs], number)
 
 
 def _by_label(labels: np.ndarray, classes: dict[str, str]) -> Binned:
-    """Return a bin for each label, or for each class of labels; '' is none. Case and blanks at the ends do not count."""
+    """Return a bin for each label, or for each class of labels; '' is none. Case and outer blanks do not count."""
     plain = pd.Series(labels, dtype=object).map(plain_label)
     names = plain.map({plain_label(label): name for label, name in classes.items()}).fillna("") if classes else plain
     counts = names[names != ""].value_counts()

@@ -84,8 +84,8 @@ def group_means(
         ones = csr_array((np.ones(len(rows)), (group[rows], np.arange(len(rows)))), shape=(n_groups, len(rows)))
         part = ones @ values
         sums = part if sums is None else sums + part
-    assert sums is not None
-    means = np.full(sums.shape, np.nan, dtype=np.float32)
+    total = cast(np.ndarray, sums)  # at least one part was read
+    means = np.full(total.shape, np.nan, dtype=np.float32)
     filled = counts > 0
-    means[filled] = sums[filled] / counts[filled, None]
+    means[filled] = total[filled] / counts[filled, None]
     return means

@@ -1,4 +1,4 @@
-"""Ratings of spans: a table with a row per span and a column per target, and the manifest of the utterances it rates."""
+"""Ratings of spans: a table with a row per span and a column per target, and the manifest of their utterances."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class SpanRatings:
         if rated.empty:
             raise InputError(
                 "LP577",
-                f"None of the utterances of {self.path} is in {manifest.path} (first: {self.table['utterance_id'][0]}). "
-                "Write the ids of the manifest in its column utterance_id.",
+                f"None of the utterances of {self.path} is in {manifest.path} (first: "
+                f"{self.table['utterance_id'][0]}). Write the ids of the manifest in its column utterance_id.",
             )
         raters = [name for target in manifest.targets for name in rater_columns(table, target)]
         dropped = {*raters, *manifest.targets, *manifest.header.nominal, TRANSCRIPT, ASR_TRANSCRIPT, *self.targets}
@@ -106,7 +106,7 @@ def read_span_ratings(path: Path, manifest: Manifest, *, lag: float = 0.0) -> Sp
     if table[["start", "end"]].isna().any(axis=None):
         row = int(np.flatnonzero(table[["start", "end"]].isna().any(axis=1))[0]) + 2
         raise InputError("LP577", f"{path}, row {row}: start or end is empty. Write both in seconds.")
-    others = [name for name in raw if name not in SPAN_COLUMNS and not re.search(r"_r\d+$", str(name))]
+    others = [name for name in map(str, raw) if name not in SPAN_COLUMNS and not re.search(r"_r\d+$", name)]
     names = [name for name in others if name in manifest.targets] or [n for n in others if _all_numbers(raw[n])]
     if not names:
         raise InputError(
@@ -126,16 +126,16 @@ def read_span_ratings(path: Path, manifest: Manifest, *, lag: float = 0.0) -> Sp
         raise InputError("LP577", f"{path} has the span_id {repeated.iloc[0]} twice. Each span needs one of its own.")
     table.insert(0, "span_id", ids)
     if lag == 0:
-        return SpanRatings(path, 0.0, tuple(map(str, names)), table, 0)
+        return SpanRatings(path, 0.0, tuple(names), table, 0)
     if not np.isfinite(lag) or lag < 0:
         raise InputError("LP578", f"--lag {lag} is no number of seconds of 0 or more. Choose one such as 3.")
     parts = [_lagged(path, rows, names, lag) for _, rows in table.groupby("utterance_id", sort=False)]
     lagged = pd.concat([rows for rows, _ in parts]).loc[table.index]
-    return SpanRatings(path, float(lag), tuple(map(str, names)), lagged, sum(n for _, n in parts))
+    return SpanRatings(path, float(lag), tuple(names), lagged, sum(n for _, n in parts))
 
 
 def _lagged(path: Path, rows: pd.DataFrame, names: list[str], lag: float) -> tuple[pd.DataFrame, int]:
-    """Return the spans of one utterance with the ratings of a later time, and how many have none for they end before."""
+    """Return the spans of one utterance with the ratings of a later time, and how many have none for want of it."""
     starts = rows["start"].to_numpy()
     order = np.sort(starts)
     steps = np.diff(order)
