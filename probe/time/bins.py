@@ -153,7 +153,7 @@ def read_label_classes(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise InputError("LP576", f"{path} does not exist. Give a CSV file with the columns label and class.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=None, engine="python")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
     missing = [name for name in ("label", "class") if name not in table]
     if missing:
         raise InputError("LP576", f"{path} has no column {missing[0]}. It needs the columns label and class.")

@@ -26,10 +26,11 @@ def peak_span(prediction: np.ndarray, permuted: np.ndarray, utterance: np.ndarra
     """Return for each utterance the span with the highest held-out prediction relative to the utterance's other spans.
 
     A prediction deviates from the median over the spans of its utterance, so that what the whole utterance has in
-    common (voice, level, channel) counts for nothing. Deviations are divided by their median absolute deviation over
-    all utterances, so that predictions of permuted ratings, which ridge shrinks, have the same unit. The p-value of an
-    utterance is the fraction of permutations, the observed ratings counted as one, in which its largest deviation is
-    as large (Phipson and Smyth, 2010): among utterances in which nothing stands out a fraction of .05 is below .05.
+    common (voice, level, channel) counts for nothing. The p-value of an utterance is the fraction of permutations of
+    the ratings, the observed ones counted as one, in which its largest deviation is as large (Phipson and Smyth, 2010),
+    in the unit of the ratings: where nothing can be predicted, predictions are near the mean, and a fraction of .05 of
+    the utterances has a p-value up to .05. Where something can be predicted, utterances in which nothing happens vary
+    more than that, too; ``deviation`` compares a peak with all spans of the observed predictions.
 
     Args:
         prediction: held out, ``(n_spans,)``; NaN for spans that are not used
@@ -49,12 +50,11 @@ def peak_span(prediction: np.ndarray, permuted: np.ndarray, utterance: np.ndarra
     rows = [order[begin : begin + n] for begin, n in zip(first[kept], counts[kept], strict=True)]
     every = np.column_stack([prediction, permuted])
     deviations = np.concatenate([every[of] - np.median(every[of], axis=0) for of in rows])
-    scale = CONSISTENT * np.median(np.abs(deviations), axis=0)
-    scale = np.where(scale > 0, scale, deviations.std(axis=0))
-    deviations = np.divide(deviations, scale, out=np.zeros_like(deviations), where=scale > 0)
+    scale = CONSISTENT * float(np.median(np.abs(deviations[:, 0]))) or float(deviations[:, 0].std())
     begins = np.cumsum([0, *map(len, rows)])[:-1]
     largest = np.maximum.reduceat(deviations, begins, axis=0)  # (n_utterances, 1 + n_permutations)
     span = np.array([of[np.argmax(prediction[of])] for of in rows])
     n = permuted.shape[1]
     p = (1 + (largest[:, 1:] >= largest[:, :1]).sum(axis=1)) / (1 + n) if n else np.full(len(rows), np.nan)
-    return PeakSpans(span, numbers[kept], counts[kept], prediction[span], largest[:, 0], p)
+    relative = largest[:, 0] / scale if scale > 0 else np.zeros(len(rows))
+    return PeakSpans(span, numbers[kept], counts[kept], prediction[span], relative, p)
