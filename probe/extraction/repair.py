@@ -34,9 +34,9 @@ from layerprobe.probe.cache.layout import (
 )
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.storage import StorageOverflowError, stored
 from layerprobe.probe.cache.store import BLOCK
 from layerprobe.probe.cache.verify import DIFFERENT, Damage, block_ids, verify
-from layerprobe.probe.cache.writer import StorageOverflowError, stored
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest

@@ -7,8 +7,9 @@ import time
 from queue import Queue
 from types import TracebackType
 
+from layerprobe.probe.cache.storage import StorageOverflowError
 from layerprobe.probe.cache.store import BLOCK
-from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError
+from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.extraction.encoding.embedding import EmbeddedUtterance
 from layerprobe.probe.extraction.remarks import AudioRemarks
 
