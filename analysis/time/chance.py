@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from layerprobe.analysis.statistics.bootstrap import LEVEL
 from layerprobe.analysis.statistics.estimates import MOST_UNDEFINED
-from layerprobe.analysis.statistics.permutation import holm
+from layerprobe.analysis.statistics.permutation import ALPHA, holm
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def map_chance(observed: np.ndarray, null: np.ndarray) -> MapChance:
     n = len(complete)
     if n < (1 - MOST_UNDEFINED) * len(permuted):
         adjusted[tested] = holm(p[tested])
-        level[tested] = [np.quantile(column[known], LEVEL) for column, known in zip(permuted.T, finite.T, strict=True)]
+        level[tested] = [_critical(column[known]) for column, known in zip(permuted.T, finite.T, strict=True)]
         return MapChance(p, adjusted, level, int(finite.sum(axis=0).min()))
     every = np.vstack([x, complete])
     deviation = every.std(axis=0)
@@ -60,8 +59,14 @@ def map_chance(observed: np.ndarray, null: np.ndarray) -> MapChance:
     scaled = np.divide(every - every.mean(axis=0), deviation, out=np.zeros_like(every), where=varies)
     highest = scaled[1:].max(axis=1)
     adjusted[tested] = np.where(varies, (1 + np.sum(highest[:, None] >= scaled[0], axis=0)) / (1 + n), 1.0)
-    level[tested] = _level(complete, float(np.quantile(highest, LEVEL)))
+    level[tested] = _level(complete, _critical(highest))
     return MapChance(p, adjusted, level, n)
+
+
+def _critical(null: np.ndarray) -> float:
+    """Return the value of ``(n_permutations,)`` that one with a p-value of at most .05 exceeds, or else the highest."""
+    n_beyond = int(np.floor(ALPHA * (len(null) + 1) + 1e-9)) - 1  # permutations that may reach such a value
+    return float(np.sort(null)[len(null) - 1 - max(n_beyond, 0)])
 
 
 def _level(permuted: np.ndarray, critical: float) -> np.ndarray:

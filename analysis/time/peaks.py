@@ -71,6 +71,6 @@ def _difference(given: BinScores, encoder: str, target: str, layer: str, *, infl
 
 
 def pair_differences(sample: BootstrapSample) -> BootstrapSample:
-    """Return the paired differences of all pairs of ``(n,)`` scores, ``(n (n − 1) / 2,)``: the first minus the second."""
+    """Return the paired differences of all pairs of ``(n,)`` scores, ``(n (n − 1) / 2,)``, first minus second."""
     first, second = (np.array(side) for side in zip(*combinations(range(len(sample.estimate)), 2), strict=True))
     return sample[first] - sample[second]
