@@ -16,6 +16,7 @@ from layerprobe.analysis.study import Study
 from layerprobe.figures.errors import NothingToPlotError as NothingToPlotError
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
 from layerprobe.figures.plots.references import BASELINES
+from layerprobe.figures.time_tables import time_table
 from layerprobe.probe.cost.settings import COSTS
 from layerprobe.probe.layer_names import is_stack, relative_depth
 from layerprobe.probe.tasks.controls import CHANCE
@@ -264,6 +265,8 @@ TABLES: dict[str, Callable[[Study], pd.DataFrame]] = {
     "best-layer": best_layer_table,
     "similarity": similarity_rows,
     "cost": cost_rows,
+    "time-map": time_table,
+    "time-curve": time_table,
 }
 
 

@@ -41,27 +41,23 @@ class TimeBins:
         edges = tuple(self.edges[k] for k in chosen) if self.edges else ()
         return TimeBins(self.kind, tuple(self.names[k] for k in chosen), edges)
 
-    def text(self, names: Sequence[str]) -> str:
-        """Return bins as a sentence names them, adjacent intervals joined.
 
-        >>> bins = TimeBins("position", ("a", "b", "c"), ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6)))
-        >>> bins.text(["b"]), bins.text(["a", "b"]), bins.text(["a", "c"])
-        ('20 to 40 % of the utterance', '0 to 40 % of the utterance', '0 to 20 and 40 to 60 % of the utterance')
-        >>> TimeBins("label", ("noun", "verb")).text(["noun", "verb"])
-        'labelled noun and verb'
-        """
-        chosen = [k for k, name in enumerate(self.names) if name in set(names)]
-        if not self.edges:
-            return f"labelled {joined_text([self.names[k] for k in chosen])}"
-        factor, unit = (100.0, "% of the utterance") if self.kind == "position" else (1.0, "s from the beginning")
-        spans: list[list[float]] = []
-        for k in chosen:
-            low, high = self.edges[k]
-            if spans and abs(spans[-1][1] - low) < 1e-9:
-                spans[-1][1] = high
-            else:
-                spans.append([low, high])
-        return f"{joined_text([f'{factor * a:.6g} to {factor * b:.6g}' for a, b in spans])} {unit}"
+def bins_text(kind: str, names: Sequence[str]) -> str:
+    """Return bins as a sentence names them.
+
+    >>> bins_text("position", ["0.40–0.50"]), bins_text("onset", ["0.0–0.5", "0.5–1.0"])
+    ('at 0.40–0.50 of the utterance', 'at 0.0–0.5 and 0.5–1.0 s from the beginning')
+    >>> bins_text("label", ["noun", "verb"])
+    'labelled noun and verb'
+    """
+    if kind == "label":
+        return f"labelled {joined_text(names)}"
+    return f"at {joined_text(names)} {'of the utterance' if kind == 'position' else 's from the beginning'}"
+
+
+def scored_rows(plan: Mapping[str, Any]) -> str:
+    """Return what a run scores: utterances, or spans where targets are of spans."""
+    return "spans" if plan.get("time", {}).get("kind") == "targets" else "utterances"
 
 
 def joined_text(texts: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.statistics.estimates import BootstrapSample
 from layerprobe.analysis.statistics.simultaneous import max_statistic, simultaneous_margins
 from layerprobe.analysis.time.maps import BinScores
+from layerprobe.probe.metrics import CLASS_METRICS, LOWER_IS_BETTER
 
 PEAK_COLUMNS = [
     "encoder", "target", "layer", "bin", "value", "ci_low", "ci_high", "interval", "bins", "p_adjusted", "chance",
@@ -31,7 +32,8 @@ def time_peaks(table: pd.DataFrame, given: BinScores, *, inflation: float) -> pd
         interval, p_adjusted, chance, n_permutations`` are those of the best bin, a maximum that is optimistic, and
         ``bins`` is a tuple of the 95 % set. ``difference`` is the best minus the worst bin (``worst_bin``), above 0
         whatever the metric; its interval and ``p_difference`` hold for all pairs of bins at once, so that choosing the
-        two furthest from each other does not count as a result. ``is_best`` marks the layer with the best cell
+        two furthest from each other does not count as a result. For ``p_difference`` a score below 0 counts as 0
+        (`_tested`). ``is_best`` marks the layer with the best cell
     """
     rows = []
     for (encoder, target), part in table.groupby(["encoder", "target"], sort=False):
@@ -59,7 +61,7 @@ def _difference(given: BinScores, encoder: str, target: str, layer: str, *, infl
     furthest = int(np.nanargmax(np.abs(pairs.estimate)))
     estimate = abs(float(pairs.estimate[furthest]))
     margin = float(simultaneous_margins(pairs, inflation=inflation)[furthest])
-    p = float(max_statistic(pairs, inflation=inflation)[furthest])
+    p = float(max_statistic(pairs, inflation=inflation, tested=_tested(sample, pairs, given.metric))[furthest])
     values = pd.Series(-sample.estimate if given.lower_is_better else sample.estimate, index=names)
     return {
         "worst_bin": str(values.idxmin()),
@@ -72,5 +74,23 @@ def _difference(given: BinScores, encoder: str, target: str, layer: str, *, infl
 
 def pair_differences(sample: BootstrapSample) -> BootstrapSample:
     """Return the paired differences of all pairs of ``(n,)`` scores, ``(n (n − 1) / 2,)``, first minus second."""
-    first, second = (np.array(side) for side in zip(*combinations(range(len(sample.estimate)), 2), strict=True))
+    first, second = _pairs(len(sample.estimate))
     return sample[first] - sample[second]
+
+
+def _tested(sample: BootstrapSample, pairs: BootstrapSample, metric: str) -> np.ndarray:
+    """Return the differences that are tested, those of scores of at least 0; errors and metrics of classes as they are.
+
+    A bin that carries nothing scores below 0 by chance, and no worse than the mean rating; see
+    `analysis.layers.encoder_gains`.
+    """
+    if metric in LOWER_IS_BETTER or metric in CLASS_METRICS:
+        return pairs.estimate
+    first, second = _pairs(len(sample.estimate))
+    floored = np.maximum(sample.estimate, 0.0)
+    return np.where(pairs.estimate == 0, 0.0, floored[first] - floored[second])
+
+
+def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
+    first, second = (np.array(side) for side in zip(*combinations(range(n), 2), strict=True))
+    return first, second

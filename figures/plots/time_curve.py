@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.scores import best_layer
 from layerprobe.analysis.statistics.estimates import INTERVAL_NAMES
 from layerprobe.analysis.time.bins import TimeBins
 from layerprobe.figures.layout.mark_ids import Mark, mark_id
-from layerprobe.figures.layout.panels import EDGE, legend_below, plan_legend
+from layerprobe.figures.layout.panels import EDGE, LegendPlan, legend_below, plan_legend
 from layerprobe.figures.layout.style import StyledFigure, lay_out, line_height, place, styled, text_width, wrapped
 from layerprobe.figures.layout.time_axis import (
     axis_title,
@@ -137,7 +138,7 @@ def time_curve_figure(
     """
     bins, size = bins.kept(list(table["bin"])), font_size(width)
     labels = _legend_labels(table, layers, metric=metric)
-    grid, legend = _grid(bins, layers, targets, labels=labels, width=width)
+    grid, legend, n_lines = _grid(bins, layers, targets, labels=labels, metric=metric, width=width)
     with styled(width):
         figure = StyledFigure(figsize=(grid.all_width, grid.height))
         panels: list[Axes] = []
@@ -149,8 +150,8 @@ def time_curve_figure(
                 shown = plot_time_curve(rows, ax, bins=bins, layers=names, metric=metric)
                 panels.append(ax)
                 _label(ax, grid, block, k, bins=bins, metric=metric, size=size)
-                best = f"highest: {layer_name(shown[BEST])}" if shown else ""
-                ax.set_title(grid.titles[target], pad=3 + 72 * line_height(size))
+                best = note_text(shown[BEST]) if shown else ""
+                ax.set_title(grid.titles[target], pad=3 + 72 * line_height(size, n_lines))
                 ax.text(
                     0, 1 + 0.04 / grid.panel, wrapped(best, grid.across.panel, size), transform=ax.transAxes,
                     va="bottom", fontsize=size, color="0.3",
@@ -158,21 +159,21 @@ def time_curve_figure(
         low, high = (function(ax.get_ylim()[k] for ax in panels) for k, function in ((0, min), (1, max)))
         for ax in panels:
             ax.set_ylim(low, high)
-        handles = [_handle(name) for name in labels]
+        handles = [_handle(name, is_joined=bins.has_edges) for name in labels]
         legend_below(figure, handles, legend)
         return lay_out(figure)
 
 
-def layer_name(layer: str) -> str:
-    """Return a layer, or the name of features without depth, as the note of a panel has it."""
-    return f"layer {layer}" if is_stack([layer]) else layer.replace("_", " ")
+def note_text(layer: str) -> str:
+    """Return the note above a panel, which names its highest-scoring layer, or features without depth."""
+    return f"highest: layer {layer}" if is_stack([layer]) else f"highest: {shown_name(layer)}"
 
 
 def _legend_labels(table: pd.DataFrame, layers: dict[str, list[str]], *, metric: str) -> list[str]:
     """Return what the legend explains: the layers, how intervals were made, and chance."""
     parts = table.groupby(["encoder", "target"], sort=False)
     shown = {name for (e, _), rows in parts for name in shown_layers(_known(rows), layers[str(e)], metric=metric)}
-    intervals = table["interval"].dropna() if "interval" in table else []
+    intervals = list(table["interval"].dropna()) if "interval" in table else []
     interval = next((INTERVAL_NAMES[str(k)] for k in intervals if k), "")
     chance = [CHANCE] if "chance" in table and table["chance"].notna().any() else []
     return [*(name for name in LOOKS if name in shown), *([interval] if interval else []), *chance]
@@ -182,25 +183,32 @@ def _known(table: pd.DataFrame) -> pd.DataFrame:
     return table[np.isfinite(table["value"].astype(float))].reset_index(drop=True)
 
 
-def _handle(name: str) -> Any:
+def _handle(name: str, *, is_joined: bool) -> Any:
+    """Return what the legend shows of a layer, of chance or of intervals, which are ribbons where points are joined."""
     if name in LOOKS:
         colour, line, marker = LOOKS[name]
-        return Line2D([], [], color=colour, ls=line, marker=marker, markersize=3, lw=1.3)
+        return Line2D([], [], color=colour, ls=line if is_joined else "", marker=marker, markersize=3, lw=1.3)
     return (
         Patch(color="0.75", alpha=0.5, lw=0) if name == CHANCE else Line2D([], [], color=COLOURS[1], lw=5, alpha=0.25)
     )
 
 
 def _grid(
-    bins: TimeBins, layers: dict[str, list[str]], targets: Sequence[str], *, labels: list[str], width: float | None
-) -> tuple[TimeGrid, Any]:
-    """Return the grid and the plan of the legend below it."""
-    size = font_size(width)
-    left = EDGE + line_height(size) + text_width("−0.25", size) + 0.12
+    bins: TimeBins, layers: dict[str, list[str]], targets: Sequence[str], *, labels: list[str], metric: str,
+    width: float | None,
+) -> tuple[TimeGrid, LegendPlan, int]:  # fmt: skip
+    """Return the grid, the plan of the legend below it, and the lines of the note above each panel."""
+    size, n_lines = font_size(width), 1
     between, right = 2 * tick_overhang(bins, size) + 0.08, EDGE + tick_overhang(bins, size)
-    empty = Margins(left, right, between, 0, 0, 0, 0, 0)
-    least = 0.95 if is_narrow(width) else 1.2 * size / 8
-    across = across_of(len(targets), margins=empty, width=width, natural=2.1 * size / 8, least=least)
+    least = max(0.95, 0.12 * size) if is_narrow(width) else 1.2 * size / 8
+    for _ in range(2):  # the name of the metric needs more lines next to a lower panel
+        left = EDGE + line_height(size, n_lines) + text_width("−0.25", size) + 0.12
+        empty = Margins(left, right, between, 0, 0, 0, 0, 0)
+        across = across_of(len(targets), margins=empty, width=width, natural=2.1 * size / 8, least=least)
+        natural = float(np.clip(0.9 * across.panel, 1.2, PANEL[1])) * max(1.0, size / 10)
+        n_lines = 1 + wrapped(METRIC_NAMES[metric], natural, size).count("\n")
+    longest = max((note_text(name) for names in layers.values() for name in names), key=len)
+    note_lines = 1 + wrapped(longest, across.panel, size).count("\n")
     legend = plan_legend(labels, space=across.all_width - 2 * EDGE, size=size - 1)
     title = axis_title(bins, across.panel + 0.6 * between, size)
     margins = Margins(
@@ -211,10 +219,11 @@ def _grid(
         head=0.0,
         foot=legend.height,
     )  # fmt: skip
-    natural = float(np.clip(0.9 * across.panel, 1.2, PANEL[1])) * max(1.0, size / 10)
-    panel = (PANEL[0], natural)
-    grid = time_grid(list(layers), targets, across=across, margins=margins, width=width, panel=panel, lines=2)
-    return grid, legend
+    grid = time_grid(
+        list(layers), targets, across=across, margins=margins, width=width, panel=(PANEL[0] * size / 8, natural),
+        lines=1 + note_lines,
+    )  # fmt: skip
+    return grid, legend, note_lines
 
 
 def _label(ax: Axes, grid: TimeGrid, block: int, k: int, *, bins: TimeBins, metric: str, size: float) -> None:
@@ -222,6 +231,6 @@ def _label(ax: Axes, grid: TimeGrid, block: int, k: int, *, bins: TimeBins, metr
     if grid.is_lowest(block, k):
         ax.set_xlabel(axis_title(bins, grid.across.panel + 0.6 * grid.margins.between, size))
     if grid.is_first(k):
-        ax.set_ylabel(wrapped(METRIC_NAMES[metric], grid.panel + 0.5 * grid.title, size))
+        ax.set_ylabel(wrapped(METRIC_NAMES[metric], grid.panel + 0.6 * (grid.title + grid.margins.below), size))
     else:
         ax.tick_params(labelleft=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
@@ -12,8 +14,8 @@ CHANCE = 0.12
 
 def position_bins(n):
     edges = np.linspace(0, 1, n + 1)
-    names = tuple(f"{a:.2f}–{b:.2f}" for a, b in zip(edges, edges[1:], strict=False))
-    return TimeBins("position", names, tuple(zip(edges.tolist(), edges[1:].tolist(), strict=False)))
+    names = tuple(f"{a:.2f}–{b:.2f}" for a, b in pairwise(edges))
+    return TimeBins("position", names, tuple(pairwise(edges.tolist())))
 
 
 def onset_bins(n, width=0.5):
