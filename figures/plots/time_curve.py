@@ -207,8 +207,8 @@ def _grid(
         across = across_of(len(targets), margins=empty, width=width, natural=2.1 * size / 8, least=least)
         natural = float(np.clip(0.9 * across.panel, 1.2, PANEL[1])) * max(1.0, size / 10)
         n_lines = 1 + wrapped(METRIC_NAMES[metric], natural, size).count("\n")
-    longest = max((note_text(name) for names in layers.values() for name in names), key=len)
-    note_lines = 1 + wrapped(longest, across.panel, size).count("\n")
+    notes = {note_text(name) for names in layers.values() for name in names}
+    note_lines = 1 + max(wrapped(note, across.panel, size).count("\n") for note in notes)
     legend = plan_legend(labels, space=across.all_width - 2 * EDGE, size=size - 1)
     title = axis_title(bins, across.panel + 0.6 * between, size)
     margins = Margins(
