@@ -102,7 +102,7 @@ class Finding:
 
     @property
     def comparison(self) -> tuple[str | None, ...]:
-        """Key of the findings whose p-values are adjusted together; the same for all differences of encoders or bins."""
+        """Key of the findings whose p-values are adjusted together: one for all differences of encoders, or of bins."""
         if self.name in ("encoder_difference", "time_difference"):
             return (self.name,)
         kind = (self.reference, self.control, self.measure, self.component, self.probe, self.added, self.alone)

@@ -151,7 +151,7 @@ def time_curve_figure(
                 panels.append(ax)
                 _label(ax, grid, block, k, bins=bins, metric=metric, size=size)
                 best = note_text(shown[BEST]) if shown else ""
-                ax.set_title(grid.titles[target], pad=3 + 72 * line_height(size, n_lines))
+                ax.set_title(grid.titles[target], pad=5 + 72 * line_height(size, n_lines))
                 ax.text(
                     0, 1 + 0.04 / grid.panel, wrapped(best, grid.across.panel, size), transform=ax.transAxes,
                     va="bottom", fontsize=size, color="0.3",
