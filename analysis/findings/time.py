@@ -16,7 +16,7 @@ PEAK_METHOD = (
     "maximum over layers and bins, which is optimistic; the p-value is of the largest standardised score of all layers "
     f"and bins on permuted ratings, with the same permutation in all; {BCA}"
 )
-PEAK_SOURCE = "Westfall and Young (1993); Nichols and Holmes (2002), Hum. Brain Mapp. 15"
+PEAK_SOURCE = "Westfall and Young (1993); Nichols and Holmes (2002), Human Brain Mapping 15"
 DIFFERENCE_METHOD = (
     "best minus worst bin of the highest-scoring layer; interval and p-value hold for all pairs of its bins and for "
     f"the training speakers, by the maximum statistic over {N_RESAMPLES:,} resamples of speakers"

@@ -47,8 +47,8 @@ def bins_text(kind: str, names: Sequence[str]) -> str:
 
     >>> bins_text("position", ["0.40–0.50"]), bins_text("onset", ["0.0–0.5", "0.5–1.0"])
     ('at 0.40–0.50 of the utterance', 'at 0.0–0.5 and 0.5–1.0 s from the beginning')
-    >>> bins_text("label", ["noun", "verb"])
-    'labelled noun and verb'
+    >>> bins_text("label", ["noun", "particle"])
+    'labelled noun and particle'
     """
     if kind == "label":
         return f"labelled {joined_text(names)}"

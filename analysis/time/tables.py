@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import pandas as pd
 
@@ -12,10 +12,16 @@ from layerprobe.analysis.time.bins import TimeBins
 from layerprobe.analysis.time.maps import MAP_COLUMNS, BinScores, time_map
 from layerprobe.analysis.time.peaks import PEAK_COLUMNS, time_peaks
 from layerprobe.analysis.time.scores import bin_bootstrap, bin_counts
+from layerprobe.probe.results.run_folder import Predictions, Run
 
-if TYPE_CHECKING:
-    from layerprobe.analysis.runs import BinTables
-    from layerprobe.probe.results.run_folder import Run
+
+class BinRows(Protocol):
+    """Scores and predictions of bins; see `analysis.runs.BinTables`."""
+
+    @property
+    def scores(self) -> pd.DataFrame: ...  # noqa: D102
+    @property
+    def predictions(self) -> Predictions: ...  # noqa: D102
 
 
 class BinnedStudy(Protocol):
@@ -30,7 +36,7 @@ class BinnedStudy(Protocol):
     @property
     def metric(self) -> str: ...  # noqa: D102
     @property
-    def bins(self) -> BinTables | None: ...  # noqa: D102
+    def bins(self) -> BinRows | None: ...  # noqa: D102
     @property
     def bin_scores(self) -> BinScores | None: ...  # noqa: D102
     @property

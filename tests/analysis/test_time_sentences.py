@@ -1,4 +1,4 @@
-"""Sentences on time follow the numbers of the findings, and the report has them in a group and sections of their own."""
+"""Sentences on time follow the numbers of the findings, and stand in a group and in sections of their own."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_too_few_permutations_and_none_are_stated_as_such(n, text):
 
 
 def test_labels_and_seconds_are_named_as_such():
-    label = headlines([peak(bins_kind="label", bin="noun", bins=("noun", "verb", "other"))])
+    label = headlines([peak(bins_kind="label", bin="noun", bins=("noun", "particle", "other"))])
     assert "from spans labelled noun, by layer 1" in label[0]
-    assert "spans labelled verb and other are" in label[1]
+    assert "spans labelled particle and other are" in label[1]
     onset = headlines([peak(bins_kind="onset", bin="0.5–1.0", bins=("0.5–1.0",))])
     assert "spans at 0.5–1.0 s from the beginning" in onset[0]
 

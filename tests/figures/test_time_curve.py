@@ -63,7 +63,7 @@ def test_grey_is_on_the_side_of_the_level_that_is_not_above_chance(metric, below
 
 
 def test_labels_are_points_with_bars_and_no_line():
-    bins = label_bins("noun", "verb", "other")
+    bins = label_bins("noun", "particle", "other")
     ax, shown = panel(time_table(bins, {"e": LAYERS}, ["arousal"]), bins=bins)
     assert {line_of(ax, name).get_linestyle() for name in shown} == {"None"}
     at = [line_of(ax, name).get_xdata()[1] for name in shown]
