@@ -58,7 +58,7 @@ def test_training_speakers_widen_by_the_ratio_of_both_sets():
 def test_simultaneous_intervals_exclude_0_where_the_adjusted_p_value_is_significant(inflation):
     rng = np.random.default_rng(3)
     error = np.geomspace(0.01, 0.3, 60)
-    estimate = error * rng.uniform(0, 7, size=60)
+    estimate = error * rng.uniform(0, 14, size=60)
     off = error * (0.5 * rng.normal(size=(2000, 1)) + rng.normal(size=(2000, 60)))
     sample = BootstrapSample(estimate, estimate + off, np.zeros((12, 60)))
     margins = simultaneous_margins(sample, inflation=inflation)
