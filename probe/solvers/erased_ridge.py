@@ -36,7 +36,7 @@ class Directions:
     @property
     def rank(self) -> int:
         """Number of directions that are erased."""
-        return self.read.shape[1]
+        return int(self.read.shape[1])
 
     def turned(self, vectors: np.ndarray) -> Directions:
         """Return the same in another basis, the columns of ``vectors``."""
@@ -127,9 +127,7 @@ class SplitRidge:
         """Return random directions, comparable to those of an eraser of this rank."""
         return Directions(*self.whitening.random(rank, rng))
 
-    def fit(
-        self, y: np.ndarray, *, shared: np.ndarray | None = None, erased: Directions | None = None
-    ) -> RidgeFit:
+    def fit(self, y: np.ndarray, *, shared: np.ndarray | None = None, erased: Directions | None = None) -> RidgeFit:
         """Choose each target's penalty on the inner folds, fit all training rows, and predict the test rows.
 
         Args:
@@ -147,9 +145,11 @@ class SplitRidge:
             prediction = one.predicted @ w + mean
             errors += np.square(prediction - y[self.split.train[one.held_out]]).sum(axis=1)
             totals += prediction.sum(axis=1)
-            squares += np.square(prediction - mean).sum(axis=1) + 2 * mean * prediction.sum(axis=1) - len(
-                one.held_out
-            ) * mean**2
+            squares += (
+                np.square(prediction - mean).sum(axis=1)
+                + 2 * mean * prediction.sum(axis=1)
+                - len(one.held_out) * mean**2
+            )
         errors /= n
         chosen = least(errors, shared)
         mean, square = totals[chosen, targets] / n, squares[chosen, targets] / n

@@ -32,7 +32,7 @@ class Eraser:
     @property
     def rank(self) -> int:
         """Number of directions that are removed."""
-        return self.read.shape[1]
+        return int(self.read.shape[1])
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return embeddings without the concept, ``(n, n_features)`` float64."""

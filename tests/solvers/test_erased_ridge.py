@@ -102,7 +102,7 @@ def test_nothing_of_the_test_speakers_is_used(rng):
         np.testing.assert_allclose(moved_row.prediction[others], fits[0].prediction[others], rtol=1e-12)
 
 
-def test_targets_that_share_a_penalty_have_one(rng):
+def test_targets_of_one_group_have_one_penalty(rng):
     x, concept, y, splits = made(rng, 120, 10)
     ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
     fit = ridge.fit(y, shared=np.array([0, 0]), erased=ridge.leace(concept))
