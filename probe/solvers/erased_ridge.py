@@ -12,7 +12,6 @@ identity. What is computed is what erasing and then fitting would give:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +23,7 @@ from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.splits import Split
 
 INNER_FOLDS = 5
+_Ratings = tuple[np.ndarray, np.ndarray]  # products of features and centred ratings, and the ratings' means
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,18 @@ class _TrainingSet:
 
     rows: np.ndarray  # (n_train,) positions among the training rows of the split
     held_out: np.ndarray  # (n_held_out,) positions of those that are predicted
-    features: np.ndarray  # (n_train, n_directions), centred, in the basis of the split
     vectors: np.ndarray  # (n_directions, n_directions)
     eigenvalues: np.ndarray  # (n_directions,), 0 or more
     predicted: np.ndarray  # (n_held_out, n_directions), less the mean of the training rows, times the vectors
 
-    def path(self, y: np.ndarray, penalties: np.ndarray, erased: Directions | None) -> np.ndarray:
+    def path(self, right: np.ndarray, penalties: np.ndarray, erased: Directions | None) -> np.ndarray:
         """Return coefficients of features before the erasure, ``(n_penalties, n_directions, n_targets)``.
 
         Args:
-            y: centred ratings of the training rows, ``(n_train, n_targets)``
+            right: products of the features, in the basis of the vectors, and centred ratings, ``(n_directions, n_targets)``
             penalties: absolute, ``(n_penalties,)``
             erased: in the basis of the split; None for nothing
         """
-        right = self.vectors.T @ (self.features.T @ y)
         inverse = 1 / (self.eigenvalues + penalties[:, None])  # (n_penalties, n_directions)
         if erased is None or not erased.rank:
             return np.asarray(inverse[:, :, None] * right)
@@ -96,13 +94,14 @@ class SplitRidge:
         self.n_features = z.shape[1]
         is_dual = len(z) <= z.shape[1]
         eigenvalues, vectors = np.linalg.eigh(z @ z.T if is_dual else z.T @ z)
-        kept = eigenvalues > max(z.shape) * np.finfo(np.float64).eps * eigenvalues[-1]
+        kept = eigenvalues > max(z.shape) * np.finfo(np.float64).eps * max(eigenvalues[-1], 1.0)
         self.eigenvalues = eigenvalues[kept]
         # orthonormal basis of the training rows, (n_features, n_directions)
         self.basis = z.T @ vectors[:, kept] / np.sqrt(self.eigenvalues) if is_dual else vectors[:, kept]
         self.train = z @ self.basis
         self.test = self.standardiser(x[split.test]) @ self.basis
         self.penalties = self.alphas * (float(eigenvalues.sum()) / len(eigenvalues) or 1.0)
+        self._last: tuple[np.ndarray, list[_Ratings]] | None = None
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -110,18 +109,24 @@ class SplitRidge:
         n = len(self.train)
         return Whitening.from_eigenvalues(self.eigenvalues / n, n, self.n_features)
 
-    def leace(self, concept: np.ndarray, *, most: int | None = None) -> Directions:
-        """Return the directions of an eraser, fitted on the training rows.
+    def leace(self, *concepts: np.ndarray, most: int | None = None) -> Directions:
+        """Return the directions of an eraser of concepts together, fitted on the training rows.
 
         Args:
-            concept: ``(n_utterances, n_columns)``; NaN in rows where it is not known
-            most: the rank at most
+            concepts: each ``(n_utterances, n_columns)`` numbers, NaN in rows where it is not known, or ``(n_utterances,)``
+                codes of classes, -1 where not known; rows that lack one of them help to whiten alone
+            most: the rank of each concept at most
         """
-        z = concept[self.split.train]
-        known = np.isfinite(z).all(axis=1)
-        centred = z[known] - z[known].mean(axis=0) if known.any() else z[known]
-        cross = self.train[known].T @ centred / max(1, len(centred))
-        return Directions(*self.whitening.eraser(cross, most=most))
+        values = [concept[self.split.train] for concept in concepts]
+        known = np.all([v >= 0 if v.ndim == 1 else np.isfinite(v).all(axis=1) for v in values], axis=0)
+        rows = self.train[known] - self.train[known].sum(axis=0) / max(1, known.sum())
+        crosses = [_class_sums(rows, v[known]) if v.ndim == 1 else rows.T @ _unit(v[known]) for v in values]
+        std = np.sqrt(self.whitening.variances)[:, None]
+        for k, cross in enumerate(crosses):
+            if most is not None and cross.shape[1] > most:
+                u, s, _ = np.linalg.svd(cross / std, full_matrices=False)
+                crosses[k] = u[:, :most] * s[:most] * std
+        return Directions(*self.whitening.eraser(np.hstack(crosses) / max(1, known.sum())))
 
     def random(self, rank: int, rng: np.random.Generator) -> Directions:
         """Return random directions, comparable to those of an eraser of this rank."""
@@ -138,10 +143,8 @@ class SplitRidge:
         targets = np.arange(y.shape[1])
         errors, totals, squares = np.zeros((3, len(self.alphas), y.shape[1]))
         n = len(self.split.train)
-        for one in self._inner:
-            y_inner = y[self.split.train[one.rows]]
-            mean = y_inner.mean(axis=0)
-            w = one.path(y_inner - mean, self.penalties, erased)
+        for one, (right, mean) in zip(self._inner, self._ratings(y)[1:], strict=True):
+            w = one.path(right, self.penalties, erased)
             prediction = one.predicted @ w + mean
             errors += np.square(prediction - y[self.split.train[one.held_out]]).sum(axis=1)
             totals += prediction.sum(axis=1)
@@ -171,17 +174,27 @@ class SplitRidge:
             alpha: of each target, of the grid
             erased: as of `fit`
         """
-        y_train = y[self.split.train]
-        mean, number = y_train.mean(axis=0), np.searchsorted(self.alphas, alpha)
+        (right, mean), number = self._ratings(y)[0], np.searchsorted(self.alphas, alpha)
         used = np.unique(number)
-        w = self._outer.path(y_train - mean, self.penalties[used], erased)
+        w = self._outer.path(right, self.penalties[used], erased)
         w = w[np.searchsorted(used, number), :, np.arange(len(number))].T
         return np.asarray(self._outer.predicted @ w + mean)
+
+    def _ratings(self, y: np.ndarray) -> list[_Ratings]:
+        """Return what the outer training set and each inner one needs of ratings; kept for the next erasure."""
+        if self._last is None or self._last[0] is not y:
+            found = []
+            for one in (self._outer, *self._inner):
+                of_rows = y[self.split.train[one.rows]]
+                mean = of_rows.mean(axis=0)
+                found.append((one.vectors.T @ (self.train[one.rows].T @ (of_rows - mean)), mean))
+            self._last = y, found
+        return self._last[1]
 
     @cached_property
     def _outer(self) -> _TrainingSet:
         n, k = len(self.train), len(self.eigenvalues)
-        return _TrainingSet(np.arange(n), np.arange(0), self.train, np.eye(k), self.eigenvalues, self.test)
+        return _TrainingSet(np.arange(n), np.arange(0), np.eye(k), self.eigenvalues, self.test)
 
     @cached_property
     def _inner(self) -> list[_TrainingSet]:
@@ -195,9 +208,17 @@ class SplitRidge:
         features = self.train[rows] - mean
         eigenvalues, vectors = np.linalg.eigh(features.T @ features)
         predicted = (self.train[held_out] - mean) @ vectors
-        return _TrainingSet(rows, held_out, features, vectors, np.maximum(eigenvalues, 0.0), predicted)
+        return _TrainingSet(rows, held_out, vectors, np.maximum(eigenvalues, 0.0), predicted)
 
 
-def split_ridges(x: np.ndarray, splits: Sequence[Split], *, alphas: tuple[float, ...]) -> list[SplitRidge]:
-    """Return one `SplitRidge` for each split."""
-    return [SplitRidge(x, split, alphas=alphas) for split in splits]
+def _class_sums(rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the sum of the rows of each class that occurs, ``(n_directions, n_classes)``."""
+    order = np.argsort(codes, kind="stable")
+    first = np.unique(codes[order], return_index=True)[1]
+    return np.asarray(np.add.reduceat(rows[order], first, axis=0).T) if len(rows) else rows.T[:, :0]
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Return numbers of standard deviation 1, so that no unit decides which of them count as rounding."""
+    std = values.std(axis=0) if len(values) else np.ones(values.shape[1])
+    return np.asarray(values / np.where(std > 0, std, 1.0))

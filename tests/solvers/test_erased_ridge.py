@@ -123,3 +123,31 @@ def test_erasing_every_direction_predicts_the_mean(rng):
     ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
     fit = ridge.fit(y, erased=ridge.random(10, rng))
     np.testing.assert_allclose(fit.prediction, np.tile(y[splits[0].train].mean(axis=0), (len(splits[0].test), 1)))
+
+
+@pytest.mark.parametrize("kind", ["concept", "random"])
+def test_a_constant_layer_predicts_the_mean(rng, kind):
+    _, concept, y, splits = made(rng, 120, 10)
+    ridge = SplitRidge(np.ones((120, 10)), splits[0], alphas=ALPHAS)
+    directions = ridge.leace(concept) if kind == "concept" else ridge.random(2, rng)
+    assert directions.rank == 0
+    fit = ridge.fit(y, erased=directions)
+    np.testing.assert_allclose(fit.prediction, np.tile(y[splits[0].train].mean(axis=0), (len(splits[0].test), 1)))
+
+
+def test_codes_of_classes_are_erased_as_indicators_are(rng):
+    x, _, y, splits = made(rng, 120, 10)
+    codes = rng.integers(0, 3, size=120)
+    codes[::10] = -1
+    indicators = np.where(codes[:, None] >= 0, codes[:, None] == np.arange(3), np.nan)
+    ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
+    fits = [ridge.fit(y, erased=ridge.leace(concept)) for concept in (codes, indicators)]
+    np.testing.assert_allclose(fits[0].prediction, fits[1].prediction, rtol=1e-8)
+    assert ridge.leace(codes).rank == 2
+
+
+def test_each_concept_has_a_largest_rank(rng):
+    x, concept, _, splits = made(rng, 160, 12)
+    ridge, many = SplitRidge(x, splits[0], alphas=ALPHAS), rng.integers(0, 9, size=160)
+    assert ridge.leace(many, concept).rank == 10
+    assert ridge.leace(many, concept, most=4).rank == 6
