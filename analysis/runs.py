@@ -30,6 +30,14 @@ class BinTables:
 
 
 @dataclass(frozen=True)
+class ErasedTables:
+    """What runs have of embeddings without a concept, and of concepts: each row and column names what was erased."""
+
+    scores: pd.DataFrame  # tidy rows of `SCORE_COLUMNS`
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
 class SideBySide:
     """The tables of several runs, each encoder under a unique name."""
 
@@ -38,6 +46,7 @@ class SideBySide:
     weights: pd.DataFrame
     predictions: Predictions  # of whole utterances
     bins: BinTables | None  # of spans in time; None where no run has any
+    erased: ErasedTables | None  # of embeddings without a concept; None where no run has any
 
 
 def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
@@ -64,10 +73,16 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
         weights.append(_renamed(run.layer_weights, shown, others=first))
         predictions.append(_renamed_columns(read_predictions(path, run.fingerprint), shown, others=first))
     every, predicted = pd.concat(scores, ignore_index=True), _joined(predictions)
-    plain, of_bin = is_plain(every), every["bin"] != ""
+    plain, of_bin, of_concept = is_plain(every), every["bin"] != "", every["erased"] != ""
     bins = (
         BinTables(every[of_bin].reset_index(drop=True), _only_columns(predicted, predicted.columns["bin"] != ""))
         if of_bin.any()
+        else None
+    )
+    without = predicted.columns["erased"] != ""
+    erased = (
+        ErasedTables(every[of_concept].reset_index(drop=True), _only_columns(predicted, without))
+        if of_concept.any()
         else None
     )
     return SideBySide(
@@ -76,6 +91,7 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
         pd.concat(weights, ignore_index=True),
         _only_columns(predicted, is_plain(predicted.columns)),
         bins,
+        erased,
     )
 
 

@@ -26,6 +26,7 @@ from layerprobe.analysis.model_comparison import fusion_gains, paired_difference
 from layerprobe.analysis.runs import (
     SIMILARITY as SIMILARITY,
     BinTables,
+    ErasedTables,
     chosen_metric,
     read_side_by_side,
     read_similarity,
@@ -57,6 +58,7 @@ class Study(TimeTables):
     weights: pd.DataFrame  # tidy rows of the layer weights of all runs
     predictions: Predictions  # held-out predictions of all runs, and of the layers selected by cross-validation
     bins: BinTables | None = None  # scores and predictions of spans in time, which no other table has; None without
+    erased: ErasedTables | None = None  # those without a concept, which no other table has; None without
 
     def __repr__(self) -> str:
         """Return the folders, the metric, the encoders and the targets in one line."""
@@ -341,4 +343,5 @@ def study(folders: Path | str | Run | Sequence[Path | str | Run], metric: str | 
     metric = chosen_metric(runs[0], metric, paths[0])
     scores = joined.scores[joined.scores["train_corpus"] == ""].reset_index(drop=True)
     predictions = with_chosen(joined.predictions, chosen_layers(scores))
-    return Study(paths, runs, metric, joined.layers, scores, joined.weights, predictions, joined.bins)
+    tables = (joined.layers, scores, joined.weights, predictions, joined.bins, joined.erased)
+    return Study(paths, runs, metric, *tables)

@@ -92,6 +92,19 @@ class ProbingOptions:
         help="Covariate that each layer is fitted with, for joint scores and unique variance (repeatable): "
         "CACHE@LAYER, or transcript for its bag of words.",
     )
+    without: tuple[str, ...] = option(
+        (),
+        metavar="CONCEPT[+CONCEPT]",
+        help="Concept that is erased from every layer before it is probed: loudness, f0, duration, gender, "
+        "speech_rate, text or speaker. A comma separates erasures, + joins concepts that are erased "
+        "together (repeatable).",
+    )
+    concepts: tuple[str, ...] = option(
+        (),
+        metavar="PATH[@LAYER]",
+        help="Cache that concepts of --without are read from: of acoustic features for loudness, f0, duration and "
+        "speech_rate, of a text encoder for text (repeatable); CACHES are looked at as well.",
+    )
     residualize_text: bool = option(
         False, help="Probe also the residuals of ratings after regressing out the transcript."
     )
@@ -190,7 +203,7 @@ def sweep(  # noqa: PLR0913 - groups of options
     from layerprobe.probe.extraction.control_caches import control_caches
     from layerprobe.probe.sweep.covariates import parse_covariate
     from layerprobe.probe.sweep.in_time import TimeOptions
-    from layerprobe.probe.sweep.prepared import prepare, prepare_recorded
+    from layerprobe.probe.sweep.prepared import ErasureOptions, prepare, prepare_recorded
     from layerprobe.probe.sweep.recorded import read_recorded
     from layerprobe.probe.sweep.sweep import sweep as sweep_stage
 
@@ -202,12 +215,14 @@ def sweep(  # noqa: PLR0913 - groups of options
     controls = [open_cache(path) for path in probing.random_weights]
     covariates = [parse_covariate(name) for name in probing.covariate]
     choices, time = _plan_choices(probing, compute), TimeOptions(**vars(timing))
+    erasure = ErasureOptions(probing.without, probing.concepts)
     if recorded is not None:
         given = _given_options(context)
         changed = {name: choice for name, choice in choices.items() if name in given}
-        inputs = prepare_recorded(recorded, opened, manifest, controls, covariates, changed, time)
+        inputs = prepare_recorded(recorded, opened, manifest, controls, covariates, changed, time, erasure=erasure)
     else:
-        inputs = prepare(opened, cast(Path, manifest), controls, covariates, choices, time)  # of `_split_paths`
+        table = cast(Path, manifest)  # of `_split_paths`, complete
+        inputs = prepare(opened, table, controls, covariates, choices, time, erasure=erasure)
     for note in inputs.notes:
         output.print(note)
     studied, controls = inputs.caches, inputs.random_weights
@@ -222,6 +237,8 @@ def sweep(  # noqa: PLR0913 - groups of options
         random_weights=controls,
         covariates=inputs.covariates,
         time=inputs.time,
+        without=inputs.without,
+        concepts=inputs.concepts,
         command=shlex.join(["layerprobe", *sys.argv[1:]]),
         jobs=compute.jobs,
         dask=compute.dask,

@@ -21,7 +21,7 @@ from layerprobe.probe.layer_names import FINAL, is_stack, n_blocks
 FORMAT_VERSION = 1  # of every file in a run folder; a reader takes no other
 SCORES, SCORES_PARQUET = "scores.csv", "scores.parquet"
 # "" in all of them: one layer of whole utterances alone, trained on all corpora
-CONDITIONS = ("baseline", "train_corpus", "covariates", "bin")
+CONDITIONS = ("baseline", "train_corpus", "covariates", "bin", "erased")
 PARTIAL = ("bin", "erased")  # conditions under which less of an utterance is probed than its embedding
 SCORE_COLUMNS = (
     "encoder", "probe", "layer", "layer_index", "relative_depth", "target", "control", *CONDITIONS, "fold", "seed",

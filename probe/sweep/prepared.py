@@ -11,6 +11,7 @@ from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.sweep.concepts import ConceptCache, open_concept_caches
 from layerprobe.probe.sweep.covariates import Covariate
 from layerprobe.probe.sweep.in_time import (
     NOT_IN_TIME,
@@ -28,6 +29,17 @@ from layerprobe.probe.time.span_ratings import SpanRatings
 
 
 @dataclass(frozen=True)
+class ErasureOptions:
+    """What is erased, as it is given on the command line."""
+
+    without: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = ()  # paths of caches
+
+
+NO_ERASURE = ErasureOptions()
+
+
+@dataclass(frozen=True)
 class PreparedSweep:
     """The inputs of a sweep and its plan, with the lines that a command prints about them."""
 
@@ -38,6 +50,8 @@ class PreparedSweep:
     covariates: list[Covariate]
     notes: list[str]
     time: InTime | None = None
+    without: tuple[str, ...] = ()  # erasures, as `probe.sweep.concepts.parse_erasures` takes them
+    concepts: Sequence[ConceptCache] = ()
 
 
 def prepare(
@@ -47,6 +61,8 @@ def prepare(
     covariates: list[Covariate],
     arguments: dict[str, Any],
     time: TimeOptions = NOT_IN_TIME,
+    *,
+    erasure: ErasureOptions = NO_ERASURE,
 ) -> PreparedSweep:
     """Return the inputs as they are given, and their plan.
 
@@ -57,6 +73,7 @@ def prepare(
         covariates: of every layer
         arguments: of `probe.sweep.settings.plan_sweep`
         time: bins of time, or ratings of spans
+        erasure: what is erased
 
     Raises:
         InputError: if the manifest can't be read, or has no plan with these arguments
@@ -65,8 +82,10 @@ def prepare(
     in_time = time_choice(time, read)
     check_caches([*caches, *random_weights], in_time=in_time is not None)
     checked = in_time.manifest(read) if isinstance(in_time, SpanRatings) else read
-    plan = plan_sweep(checked, **arguments, caches=_all_caches(caches, random_weights, covariates))
-    return PreparedSweep(caches, checked, plan, random_weights, covariates, _split_notes(checked, arguments), in_time)
+    concepts = open_concept_caches(erasure.concepts)
+    used = [*_all_caches(caches, random_weights, covariates), *(one.cache for one in concepts)]
+    plan, notes = plan_sweep(checked, **arguments, caches=used), _split_notes(checked, arguments)
+    return PreparedSweep(caches, checked, plan, random_weights, covariates, notes, in_time, erasure.without, concepts)
 
 
 def prepare_recorded(
@@ -77,6 +96,8 @@ def prepare_recorded(
     covariates: list[Covariate],
     changed: dict[str, Any],
     time: TimeOptions = NOT_IN_TIME,
+    *,
+    erasure: ErasureOptions = NO_ERASURE,
 ) -> PreparedSweep:
     """Return the inputs of a recorded sweep, with those that are given in their place; notes name the latter.
 
@@ -88,6 +109,7 @@ def prepare_recorded(
         covariates: of every layer; if empty, the recorded ones
         changed: arguments of `probe.sweep.settings.plan_sweep` that replace recorded settings
         time: bins of time, or ratings of spans, that replace the recorded ones
+        erasure: what is erased; if empty, as recorded
 
     Raises:
         InputError: if a recorded file is gone, or the manifest has no plan with these arguments
@@ -99,12 +121,16 @@ def prepare_recorded(
             ("MANIFEST", manifest is not None and manifest.absolute() != recorded.manifest),
             ("--random-weights", random_weights and recorded.random_weights),
             ("--covariate", covariates and recorded.covariates),
+            ("--without", erasure.without and recorded.without),
+            ("--concepts", erasure.concepts and recorded.erasure.get("caches")),
         )
         if replaced
     ]
     caches = caches or recorded.open_encoders()
     random_weights = random_weights or recorded.open_random_weights()
     covariates = covariates or recorded.open_covariates()
+    without = erasure.without or recorded.without
+    concepts = open_concept_caches(erasure.concepts) or recorded.open_concepts()
     arguments = plan_arguments(recorded.plan) | changed
     if changed.keys() & {"folds", "test_split", "leave_one_out"}:  # one replaces the other
         arguments |= {"folds": changed.get("folds"), "test_split": changed.get("test_split")}
@@ -116,13 +142,13 @@ def prepare_recorded(
     in_time = time_choice(time, read, recorded.time)
     check_caches([*caches, *random_weights], in_time=in_time is not None)
     checked = in_time.manifest(read) if isinstance(in_time, SpanRatings) else read
-    used = _all_caches(caches, random_weights, covariates)
+    used = [*_all_caches(caches, random_weights, covariates), *(one.cache for one in concepts)]
     same = checked.content_hash(recorded.plan.group_by) == recorded.content
     other = set() if same else {"targets"}  # its classes may be others
     plan = override(recorded.plan, plan_sweep(checked, **arguments, caches=used), {*changed, *other})
     notes += overridden(recorded.plan, plan, recorded.path) + recorded.changes(checked, used)
     notes += changed_time(recorded.time, in_time, recorded.path) + _split_notes(checked, changed)
-    return PreparedSweep(caches, checked, plan, random_weights, covariates, notes, in_time)
+    return PreparedSweep(caches, checked, plan, random_weights, covariates, notes, in_time, without, concepts)
 
 
 def _read(manifest: Path, arguments: dict[str, Any]) -> Manifest:

@@ -13,6 +13,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, resolve
 from layerprobe.probe.results.run_folder import PLAN, read_plan
 from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.sweep.concepts import ConceptCache
 from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate, TranscriptCovariate
 
 FIELDS = {  # of a plan that each argument of `probe.sweep.settings.plan_sweep` decides
@@ -49,6 +50,21 @@ class RecordedSweep:
     random_weights: list[dict[str, Any]]
     covariates: list[dict[str, Any]]
     time: dict[str, Any] = field(default_factory=dict)  # bins of time or ratings of spans; empty without
+    erasure: dict[str, Any] = field(default_factory=dict)  # the table of plan.toml; empty where nothing is erased
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The erasures, as `probe.sweep.concepts.parse_erasures` takes them."""
+        return tuple(erasure["name"] for erasure in self.erasure.get("erasures", ()))
+
+    def open_concepts(self) -> list[ConceptCache]:
+        """Open the caches of concepts.
+
+        Raises:
+            InputError: if one is no longer at its path
+        """
+        tables = self.erasure.get("caches", ())
+        return [ConceptCache(self._open(table, "--concepts"), table["layer"]) for table in tables]
 
     def open_encoders(self) -> list[Cache]:
         """Open the caches under study.
@@ -102,7 +118,7 @@ class RecordedSweep:
                 f"Warning: {manifest.path} has changed since {self.path} was written "
                 f"(content {content}, then {self.content}), so scores will differ."
             )
-        tables = {t["path"]: t for t in [*self.encoders, *self.random_weights, *self.covariates] if "path" in t}
+        tables = {t["path"]: t for t in self._tables if "path" in t}
         for cache in caches:
             table = tables.get(str(cache.path.absolute()), {})
             same = table.get("fingerprint") == cache.plan.fingerprint()
@@ -112,6 +128,10 @@ class RecordedSweep:
                     f"utterances, then {table.get('n_utterances')}), so scores may differ."
                 )
         return found
+
+    @property
+    def _tables(self) -> list[dict[str, Any]]:
+        return [*self.encoders, *self.random_weights, *self.covariates, *self.erasure.get("caches", ())]
 
     def _open(self, table: dict[str, Any], argument: str = "CACHES") -> Cache:
         path = resolve(str(table["path"]))
@@ -148,6 +168,7 @@ def read_recorded(path: Path | str) -> RecordedSweep:
         controls,
         covariates,
         content.get("time", {}),
+        content.get("erasure", {}),
     )
 
 

@@ -34,7 +34,9 @@ from layerprobe.probe.results.run_folder import (
 )
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.bin_parts import bin_sweep
+from layerprobe.probe.sweep.concepts import ConceptCache
 from layerprobe.probe.sweep.covariates import Covariate, parse_covariate
+from layerprobe.probe.sweep.erasure_sources import ErasureSources
 from layerprobe.probe.sweep.expected_work import layer_bytes
 from layerprobe.probe.sweep.in_time import InTime, caches_in_time, covariate_in_time, dataset_in_time
 from layerprobe.probe.sweep.inputs import SweepDataset, controlled_encoder, encoder_names, open_caches, row_indices
@@ -63,6 +65,8 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     random_weights: Sequence[Cache | Path | str] = (),
     covariates: Sequence[Covariate | str] = (),
     time: InTime | None = None,
+    without: Sequence[str] = (),
+    concepts: Sequence[ConceptCache | Cache | Path | str] = (),
     command: str = "",
     jobs: int | None = None,
     dask: str | None = None,
@@ -84,6 +88,10 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         covariates: layers of other caches (``CACHE@LAYER``), or ``transcript``, that each layer is also fitted with
         time: for caches of spans, the bins of time by which the ratings of utterances are also predicted, of
             `probe.time.bins.plan_bins`, or ratings of spans, of `probe.time.span_ratings.read_span_ratings`
+        without: erasures of concepts from every layer: keys of `probe.sweep.concepts.CONCEPTS`, those joined by ``+``
+            together
+        concepts: caches of acoustic features and of a text encoder, ``PATH`` or ``PATH@LAYER``, that concepts are read
+            from; those under study are looked at as well
         command: the command line, for plan.toml
         jobs: layers and mixes fitted in parallel, each by a process with one thread; by default as many as there are
             cores, in the memory of a layer and a GiB. It changes no number.
@@ -116,8 +124,15 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     partners = [controlled_encoder(cache, studied, names) for cache in controls]
     named, untrained = dict(zip(names, studied, strict=True)), list(zip(partners, controls, strict=True))
     described = [covariate.to_toml() for covariate in parsed]
+    if without and time is not None:
+        raise InputError(
+            "LP595",
+            "Concepts are erased from embeddings of whole utterances. Sweep them in a run without --by and --spans.",
+        )
+    sources = ErasureSources.open(without, concepts)
     settings = describe_settings(named, untrained, manifest, plan, covariates=described, command=command)
     settings |= {"time": time.to_toml()} if time is not None else {}
+    settings |= sources.to_toml()
     fingerprint = settings_fingerprint(settings)
     check_encodable(settings)
     if note := check_same_run(out, fingerprint, settings):
@@ -125,6 +140,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if plan.fused and len(studied) < 2:
         raise InputError("LP508", "One encoder alone can't be fused. Give the caches of two, of audio and of text.")
     others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
+    others += [one.cache for one in sources.caches]
     dataset, described_time = dataset_in_time([*studied, *others], manifest, plan, time)
     for line in [*dataset.notes, *_notes(dataset)]:
         progress.log(line)
@@ -138,11 +154,15 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     for line in binned.notes() if binned is not None else ():
         progress.log(line)
     settings |= {"time": binned.to_toml() if binned is not None else described_time} if time is not None else {}
-    inputs = TaskInputs(probed, dataset, plan.device, features, binned)
+    erasures = sources.read(dataset, studied)
+    for concept in erasures.concepts.values():
+        progress.log(f"Concept {concept.name}: {', '.join(concept.columns[:2])} … ({concept.source}).")
+    inputs = TaskInputs(probed, dataset, plan.device, features, binned, erasures)
     choose_algebra(plan.device)  # an error about it before any work
     partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)
     with leased_folder(out) as lease:
-        writer = _Writer(fingerprint, with_counts(settings, dataset, [*studied, *others]), inputs, out, lease)
+        content = with_counts(settings, dataset, [*studied, *others]) | sources.to_toml(erasures)
+        writer = _Writer(fingerprint, content, inputs, out, lease)
         tasks = _Tasks(inputs, partial_results, progress, jobs, dask)
         run = writer.write(tasks.finish(writer))
         partial_results.clear()
