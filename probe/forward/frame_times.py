@@ -76,7 +76,7 @@ def frame_ranges(spans: SpanTimes, times: FrameTimes | None, n_frames: int) -> F
     >>> spans = SpanTimes(np.array([0.0, 320.0, 330.0]), np.array([640.0, 520.0, 340.0]), 1000)
     >>> found = frame_ranges(spans, FrameTimes(200, 320), 2)
     >>> found.begins.tolist(), found.counts.tolist(), found.nearest.tolist()
-    ([0, 0, 0], [2, 1, 1], [False, True, True])
+    ([0, 1, 0], [2, 1, 1], [False, True, True])
     """
     times = times or FrameTimes.even(spans.n_samples, n_frames)
     centres = np.round(times.first + times.step * np.arange(n_frames), DECIMALS)

@@ -75,9 +75,7 @@ class SegmentPooling:
         pooling._prepare(_consecutive(begins, counts), segments, poolings, device)
         return pooling
 
-    def _prepare(
-        self, rows: np.ndarray | None, segments: _Segments, poolings: tuple[str, ...], device: str
-    ) -> None:
+    def _prepare(self, rows: np.ndarray | None, segments: _Segments, poolings: tuple[str, ...], device: str) -> None:
         for name in poolings:
             pooling_named(name)
         self._poolings = poolings

@@ -84,9 +84,7 @@ class _ChunkPooling:
         self.inside = np.flatnonzero(within)
         self.separate = np.flatnonzero((ranges.begins < self.end) & (ranges.ends > first) & ~within).tolist()
         begins, counts = ranges.begins[within] - first, ranges.counts[within]
-        self.together = (
-            SegmentPooling.of_ranges(begins, counts, poolings, device=device) if len(self.inside) else None
-        )
+        self.together = SegmentPooling.of_ranges(begins, counts, poolings, device=device) if len(self.inside) else None
 
 
 def _rows(shape: tuple[int, ...]) -> np.ndarray:
