@@ -99,6 +99,11 @@ def n_spans_in(content: str) -> int:
     return int(number) if mark and number.isdecimal() else 0
 
 
+def without_spans(content: str) -> str:
+    """Return the content of the utterance in a row's content, without the number and the hash of its spans."""
+    return content.rpartition(_MARK)[0] if n_spans_in(content) else content
+
+
 def in_whole_utterances(parents: np.ndarray, contents: np.ndarray) -> np.ndarray:
     """Return which rows are of utterances whose spans are all there and were made from one input, ``(n_rows,)`` bool.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -61,6 +62,10 @@ def with_nearest(spans: UtteranceSpans, n_nearest: int) -> UtteranceSpans:
 class SpanSource(Protocol):
     """Where the spans of utterances come from."""
 
+    @property
+    def name(self) -> str:
+        """What they come from, for messages."""
+
     def given(self, row: Row) -> tuple[TimedSpan, ...] | None:
         """Return the spans of a manifest's row; None where they depend on the duration of its audio."""
 
@@ -71,8 +76,8 @@ class SpanSource(Protocol):
             InvalidAudioError: if one is outside of the utterance
         """
 
-    def mean_count(self, table: pd.DataFrame, durations: Sequence[float]) -> float:
-        """Return the mean number of spans of a manifest's rows, of which some durations in seconds are known."""
+    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:
+        """Return the mean number of spans of rows; ``durations`` returns those of some of them, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -107,21 +112,36 @@ class SpanOptions:
     def in_plan(self) -> str:
         """Return which spans are pooled, as a plan states it; the content of a file is no part of it."""
         if self.path is None:
-            return f"windows of {self.window:g} s every {self.every:g} s; {FRAMES}"
+            return f"windows of {float(self.window or 0)!r} s every {float(self.every or 0)!r} s; {FRAMES}"
         return f"given intervals{f' of tier {self.tier}' if self.tier else ''}; {FRAMES}"
 
-    def read(self, table: pd.DataFrame) -> SpanSource:
+    @classmethod
+    def from_plan(cls, text: str) -> SpanOptions:
+        """Return the windows that a plan states.
+
+        Raises:
+            InputError: if it states given intervals, whose file a plan does not name
+        """
+        found = re.fullmatch(rf"windows of (\S+) s every (\S+) s; {FRAMES}", text)
+        if found is None:
+            raise InputError(
+                "LP267", f"the cache has spans of a file ({text}), which its plan does not name. Name it with --spans."
+            )
+        return cls(every=float(found[2]), window=float(found[1]))
+
+    def read(self, table: pd.DataFrame, *, may_lack: bool = False) -> SpanSource:
         """Return the spans of the rows of a manifest.
 
         Args:
             table: of the manifest
+            may_lack: whether there may be no span of any row, as in a part of a manifest
 
         Raises:
             InputError: if a file can't be read, or has no span of any of these utterances
         """
         if self.path is None:
             return Windows(float(self.every or 0), float(self.window or 0))
-        return SpanTable.read(self.path, self.tier, table)
+        return SpanTable.read(self.path, self.tier, table, may_lack=may_lack)
 
 
 @dataclass(frozen=True)
@@ -130,6 +150,7 @@ class Windows:
 
     every: float  # seconds from the start of one to that of the next
     window: float  # seconds
+    name: str = "the windows"
 
     def given(self, row: Row) -> tuple[TimedSpan, ...] | None:  # noqa: ARG002 - as every source's
         """Return None: windows depend on the duration."""
@@ -146,9 +167,9 @@ class Windows:
         )
         return UtteranceSpans(spans, spans, duration)
 
-    def mean_count(self, table: pd.DataFrame, durations: Sequence[float]) -> float:  # noqa: ARG002 - as every source's
+    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:  # noqa: ARG002 - as every source's
         """Return the mean number of windows; 1 where no duration is known."""
-        counts = [len(windows(duration, self.every, self.window)[0]) for duration in durations if duration > 0]
+        counts = [len(windows(duration, self.every, self.window)[0]) for duration in durations() if duration > 0]
         return float(np.mean(counts)) if counts else 1.0
 
 
@@ -181,7 +202,7 @@ class SpanTable:
     spans: dict[str, tuple[TimedSpan, ...]]
 
     @classmethod
-    def read(cls, path: Path, tier: str, table: pd.DataFrame) -> SpanTable:
+    def read(cls, path: Path, tier: str, table: pd.DataFrame, *, may_lack: bool = False) -> SpanTable:
         """Read a file or a folder, and find the spans of each row of a manifest.
 
         An entry is of an utterance if it has its id, and else if it has the name of its audio file without ending; the
@@ -201,7 +222,7 @@ class SpanTable:
                 ids = span_ids([name] * len(spans), [s.start for s in spans], [s.end for s in spans])
                 named = [span._replace(span_id=span.span_id or own) for span, own in zip(spans, ids, strict=True)]
                 found[name] = tuple(sorted(named, key=lambda span: (span.start, span.end, span.span_id)))
-        if not found:
+        if not found and not may_lack:
             raise InputError(
                 "LP261",
                 f"{path} has no span of any of the {len(table)} utterances (its first entry: "
@@ -209,6 +230,11 @@ class SpanTable:
             )
         _check_ids(path, found)
         return cls(path, found)
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
 
     def given(self, row: Row) -> tuple[TimedSpan, ...] | None:
         """Return the spans of a row; none where the file has none."""
@@ -228,7 +254,7 @@ class SpanTable:
         n_cut = sum(span.end > duration + SLACK for span in given)
         return UtteranceSpans(given, spans, duration, (Remark(CLIPPED_SPANS, n_cut),) if n_cut else ())
 
-    def mean_count(self, table: pd.DataFrame, durations: Sequence[float]) -> float:  # noqa: ARG002 - as every source's
+    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:  # noqa: ARG002 - as every source's
         """Return the mean number of spans of rows."""
         counts = [len(self.spans.get(str(name), ())) for name in table[UTTERANCE]]
         return float(np.mean(counts)) if counts else 0.0

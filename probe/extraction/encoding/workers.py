@@ -75,7 +75,7 @@ class ConcurrencyLimiter:
             self.jobs = min(self.jobs, max(1, jobs // 2))
 
 
-def embed_in_order(
+def embed_in_order(  # noqa: PLR0913 - what, by what, and how many at once
     table: pd.DataFrame,
     encoder: AnyEncoder,
     reader: InputReader,
