@@ -76,6 +76,12 @@ class Cache:
         return len(self.utterance_ids)
 
     @property
+    def contents(self) -> dict[str, str]:
+        """Utterances that are cached, each with the hash of the input of its row or of its spans' rows."""
+        names = self.utterance_ids if self.spans is None else self.spans.parent
+        return dict(zip(map(str, names), map(str, self.audio_hashes), strict=True))
+
+    @property
     def n_removed(self) -> int:
         """Number of rows on disk whose utterance was removed; ``layerprobe cache compact`` frees their space."""
         return self.n_rows - self.n_utterances

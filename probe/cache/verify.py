@@ -127,7 +127,7 @@ def coverage(cache: Cache, utterance_ids: list[str]) -> tuple[int, int, int]:
     Returns:
         the manifest's utterances that are cached, those that are quarantined, and rows of utterances not in it
     """
-    cached, refused = set(cache.utterance_ids), set(cache.quarantine["utterance_id"])
+    cached, refused = set(cache.contents), set(cache.quarantine["utterance_id"])
     wanted = set(utterance_ids)
     return len(wanted & cached), len(wanted & (refused - cached)), len(cached - wanted)
 

@@ -104,6 +104,11 @@ class CacheWriter:
         return len(self._ids)
 
     @property
+    def utterances(self) -> set[str]:
+        """Utterances that have a row, in a span cache also those of which a span is missing."""
+        return set(self._ids_of if self.plan.spans else self._row_of)
+
+    @property
     def cached(self) -> dict[str, str]:
         """Utterances that are cached already, each with the hash of the input that it was made from.
 
