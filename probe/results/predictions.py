@@ -200,7 +200,11 @@ def held_out_predictions(columns: list[HeldOutPrediction], data: SweepData) -> P
     fold = np.empty(len(data.utterance_ids), dtype=object)
     for split in data.splits:
         fold[split.test] = split.name
-    truths = {str(c.keys["target"]): c.truth[held_out] for c in columns if c.keys["control"] == "none"}
+    truths = {
+        str(c.keys["target"]): c.truth[held_out]
+        for c in columns
+        if c.keys["control"] == "none" and not c.keys.get("bin")
+    }
     return Predictions(
         utterance_id=data.utterance_ids[held_out],
         speaker_id=data.speaker_ids[held_out],

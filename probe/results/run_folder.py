@@ -41,6 +41,7 @@ from layerprobe.probe.results.score_table import (
     SCORE_COLUMNS as SCORE_COLUMNS,
     SCORES as SCORES,
     SCORES_PARQUET as SCORES_PARQUET,
+    is_plain as is_plain,
     read_scores,
     score_table as score_table,
     write_scores,
@@ -247,7 +248,10 @@ def read_predictions(folder: Path | str, fingerprint: str | None = None) -> Pred
     fingerprint = fingerprint or read_plan(folder / PLAN).get("fingerprint", "")
     path = checked_file(folder, PREDICTIONS, read_files(folder, fingerprint), fingerprint)
     with np.load(path, allow_pickle=False) as file:
-        columns = pd.DataFrame({key: file[f"column_{key}"] for key in PREDICTION_KEYS})
+        n = len(file["column_encoder"])
+        absent = {key for key in CONDITIONS if f"column_{key}" not in file}  # of an older run
+        values = {key: np.full(n, "") if key in absent else file[f"column_{key}"] for key in PREDICTION_KEYS}
+        columns = pd.DataFrame(values)
         names = ("utterance_id", "speaker_id", "fold", *LABELS, *(("unit",) if "unit" in file else ()))
         return Predictions(
             **{name: file[name] for name in names},
