@@ -37,6 +37,7 @@ from layerprobe.analysis.statistics.estimates import FEWEST_SPEAKERS
 from layerprobe.analysis.statistics.permutation import holm, permutation_table
 from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
+from layerprobe.analysis.time.tables import TimeTables
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.layer_names import is_stack
@@ -46,7 +47,7 @@ from layerprobe.probe.results.selection import chosen_layers
 
 
 @dataclass(frozen=True, repr=False)
-class Study:
+class Study(TimeTables):
     """Runs on the same utterances and splits; each table is computed when it is first read."""
 
     folders: list[Path]

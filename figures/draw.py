@@ -11,6 +11,7 @@ from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
 from layerprobe.figures.captions import caption
+from layerprobe.figures.draw_time import time_curve, time_map
 from layerprobe.figures.layout.mark import mark_figure
 from layerprobe.figures.layout.presets import preset
 from layerprobe.figures.layout.style import Look, encoder_colours, encoder_looks, save
@@ -188,6 +189,8 @@ PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in in
     "best-layer": _best_layer,
     "similarity": _similarity,
     "cost": _cost,
+    "time-map": time_map,
+    "time-curve": time_curve,
 }
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         heatmap as heatmap,
         layer_weights as layer_weights,
         similarity as similarity,
+        time_curve as time_curve,
+        time_map as time_map,
     )
     from layerprobe.figures.report.report import write_report as write_report
     from layerprobe.probe import metrics as metrics
@@ -83,6 +85,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "figures.draw": ("draw",),
     "figures.public": (
         "best_layer", "curves", "depth", "gain", "gain_over_random", "heatmap", "layer_weights", "similarity",
+        "time_curve", "time_map",
     ),
     "figures.report.report": ("write_report",),
     "probe.cache.store": ("Cache", "open_cache"),
@@ -169,6 +172,8 @@ __all__ = [
     "similarity",
     "study",
     "sweep",
+    "time_curve",
+    "time_map",
     "train",
     "write_manifest",
     "write_report",

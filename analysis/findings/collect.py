@@ -30,6 +30,7 @@ from layerprobe.analysis.findings.encoder_gain_sentences import encoder_gain_sen
 from layerprobe.analysis.findings.encoder_gains import encoder_gain_findings
 from layerprobe.analysis.findings.records import N_LAYERS, Finding
 from layerprobe.analysis.findings.sentences import predicted_targets
+from layerprobe.analysis.findings.time import time_findings
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.depth import INTERVALS, MEASURES, SHIFT
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
@@ -66,7 +67,7 @@ def collect_findings(study: Study | Run | Path | str | Sequence[Run | Path | str
     of = study if isinstance(study, Study) else read_study(study)
     parts = [_layers, controls.chance, controls.gain_over_random, controls.selectivity, controls.gain_over_acoustic]
     parts += [_regrets, _depths, _depth_differences, _variance_partition, _encoder_differences]
-    parts += [encoder_gain_findings, _fusion, _subgroups, _cross_corpus]
+    parts += [encoder_gain_findings, _fusion, _subgroups, _cross_corpus, time_findings]
     return _adjusted([finding for part in parts for finding in part(of)])
 
 

@@ -34,6 +34,8 @@ NAMES = {
     "encoder_difference": "difference between encoders",
     "encoder_gain": "gain over another encoder with the same layers",
     "encoder_shift": "shift of depth between encoders with the same layers",
+    "time_peak": "bin of time that predicts best",
+    "time_difference": "difference between bins of time",
     "fusion": "fused encoders",
     "fusion_gain": "gain of fusion",
     "subgroup": "score of a subgroup",
@@ -91,12 +93,17 @@ class Finding:
     n_speakers: int | None = None  # subgroup
     train_corpus: str | None = None  # cross_corpus
     test_corpus: str | None = None  # cross_corpus
+    bins_kind: str | None = None  # time_peak, time_difference: position, onset or label
+    bin: str | None = None  # time_peak, time_difference: the bin of the score, or that of the higher one
+    bins: tuple[str, ...] | None = None  # time_peak: bins of the layer not significantly worse than its best
+    reference_bin: str | None = None  # time_difference: bin that is subtracted
+    n_bins: int | None = None  # time_peak: bins of the map
     worse_layers: tuple[str, ...] | None = None  # encoder_gain: layers that score significantly worse
 
     @property
     def comparison(self) -> tuple[str | None, ...]:
-        """Key of the findings whose p-values are adjusted together; all differences of encoders have the same."""
-        if self.name == "encoder_difference":
+        """Key of the findings whose p-values are adjusted together: one for all differences of encoders, or of bins."""
+        if self.name in ("encoder_difference", "time_difference"):
             return (self.name,)
         kind = (self.reference, self.control, self.measure, self.component, self.probe, self.added, self.alone)
         return (self.name, *kind)
@@ -145,8 +152,8 @@ def _findings(content: dict[str, Any], path: Path) -> list[Finding]:
     found = []
     for record in content["findings"]:
         values: dict[str, Any] = {k: NAN if v is None and k in floats else v for k, v in record.items()}
-        for name in ("layers", "worse_layers"):
-            values[name] = None if values[name] is None else tuple(values[name])
+        for name in ("layers", "worse_layers", "bins"):
+            values[name] = None if values.get(name) is None else tuple(values[name])
         found.append(Finding(**values))
     return found
 

@@ -21,6 +21,8 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "best-layer",
         "gain-over-random",
         "gain",
+        "time-map",
+        "time-curve",
         "similarity",
         "cost",
         "table",

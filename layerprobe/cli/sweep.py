@@ -197,7 +197,8 @@ def sweep(
         progress=progress,
     )
     output.print("\n".join(_summary(run, inputs.manifest.path)))
-    output.print(f"Next: layerprobe heatmap {out}")
+    figure = "time-map" if run.plan.get("time", {}).get("bins") else "heatmap"
+    output.print(f"Next: layerprobe {figure} {out}")
 
 
 def _split_paths(caches: list[Path], manifest: Path | None, *, complete: bool) -> tuple[list[Path], Path | None]:
