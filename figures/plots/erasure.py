@@ -93,10 +93,10 @@ def plot_erasure(
     low_x, high_x = span(layers)
     marker_size = float(np.clip(0.5 * 72 * size_in_inches(ax)[0] * cell_width(layers) / (high_x - low_x), 1.6, 3.2))
     for k, name in enumerate(layers):
-        face = {} if is_sure[k] else {"markerfacecolor": "white"}
         (point,) = ax.plot(
             x[k], numbers["erased"][k], color=look.colour, marker=look.marker, markersize=marker_size,
-            markeredgewidth=0.8, ls="", zorder=3, **face,
+            markeredgewidth=0.8, ls="", zorder=3,
+            markerfacecolor=look.colour if is_sure[k] else "white",
         )  # fmt: skip
         point.set_gid(mark_id("erased", k + first_mark, Mark(encoder, concept, target, name)))
     alone = rows["concept_alone"].astype(float).dropna() if "concept_alone" in rows else pd.Series(dtype=float)

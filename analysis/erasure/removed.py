@@ -48,8 +48,10 @@ class Erased:
     def random_mean(self) -> BootstrapSample:
         """The mean over the repeats of erasing random directions."""
         names = ("estimate", "resamples", "left_out")
-        means = (np.mean([getattr(sample, name) for sample in self.random], axis=0) for name in names)
-        return BootstrapSample(*means, n_speakers=self.random[0].n_speakers)
+        estimate, resamples, left_out = (
+            np.mean([getattr(sample, name) for sample in self.random], axis=0) for name in names
+        )
+        return BootstrapSample(estimate, resamples, left_out, self.random[0].n_speakers)
 
 
 def concepts_of(keys: pd.DataFrame) -> list[str]:
@@ -205,8 +207,8 @@ def _ratio(part: BootstrapSample, whole: BootstrapSample) -> BootstrapSample:
     """Return the ratio of two samples, resample by resample."""
     names = ("estimate", "resamples", "left_out")
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = (getattr(part, name) / getattr(whole, name) for name in names)
-        return BootstrapSample(*ratios, n_speakers=part.n_speakers)
+        estimate, resamples, left_out = (getattr(part, name) / getattr(whole, name) for name in names)
+    return BootstrapSample(estimate, resamples, left_out, part.n_speakers)
 
 
 def _is_above(p_chance: Sequence[float], r2_ci_low: Sequence[float] | None) -> np.ndarray:
