@@ -92,6 +92,18 @@ class ProbingOptions:
         help="Covariate that each layer is fitted with, for joint scores and unique variance (repeatable): "
         "CACHE@LAYER, or transcript for its bag of words.",
     )
+    without: tuple[str, ...] = option(
+        (),
+        metavar="CONCEPT[+CONCEPT]",
+        help="Concept that is erased from every layer before it is probed: loudness, f0, duration, gender, speech_rate, "
+        "text or speaker. A comma separates erasures, + joins concepts that are erased together (repeatable).",
+    )
+    concepts: tuple[str, ...] = option(
+        (),
+        metavar="PATH[@LAYER]",
+        help="Cache that concepts of --without are read from: of acoustic features for loudness, f0, duration and "
+        "speech_rate, of a text encoder for text (repeatable); CACHES are looked at as well.",
+    )
     residualize_text: bool = option(
         False, help="Probe also the residuals of ratings after regressing out the transcript."
     )
@@ -160,7 +172,7 @@ def sweep(
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.extraction.control_caches import control_caches
     from layerprobe.probe.sweep.covariates import parse_covariate
-    from layerprobe.probe.sweep.prepared import prepare, prepare_recorded
+    from layerprobe.probe.sweep.prepared import ErasureOptions, prepare, prepare_recorded
     from layerprobe.probe.sweep.recorded import read_recorded
     from layerprobe.probe.sweep.sweep import sweep as sweep_stage
 
@@ -171,13 +183,14 @@ def sweep(
     opened = [open_cache(path) for path in paths]
     controls = [open_cache(path) for path in probing.random_weights]
     covariates = [parse_covariate(name) for name in probing.covariate]
-    choices = _plan_choices(probing, compute)
+    choices, erasure = _plan_choices(probing, compute), ErasureOptions(probing.without, probing.concepts)
     if recorded is not None:
         given = _given_options(context)
         changed = {name: choice for name, choice in choices.items() if name in given}
-        inputs = prepare_recorded(recorded, opened, manifest, controls, covariates, changed)
+        inputs = prepare_recorded(recorded, opened, manifest, controls, covariates, changed, erasure=erasure)
     else:
-        inputs = prepare(opened, cast(Path, manifest), controls, covariates, choices)  # of `_split_paths`, complete
+        table = cast(Path, manifest)  # of `_split_paths`, complete
+        inputs = prepare(opened, table, controls, covariates, choices, erasure=erasure)
     for note in inputs.notes:
         output.print(note)
     studied, controls = inputs.caches, inputs.random_weights
@@ -191,6 +204,8 @@ def sweep(
         out=out,
         random_weights=controls,
         covariates=inputs.covariates,
+        without=inputs.without,
+        concepts=inputs.concepts,
         command=shlex.join(["layerprobe", *sys.argv[1:]]),
         jobs=compute.jobs,
         dask=compute.dask,

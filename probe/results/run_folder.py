@@ -116,6 +116,11 @@ class Run:
         """
         return SweepPlan.from_toml(self.plan["sweep"], self.path / PLAN)
 
+    @property
+    def erasure(self) -> dict[str, Any]:
+        """The table ``[erasure]`` of plan.toml; empty where nothing was erased."""
+        return dict(self.plan.get("erasure", {}))
+
     def layers(self, encoder: str) -> list[str]:
         """Return the names of an encoder's layers in order."""
         return next(list(e["layers"]) for e in self.plan["encoders"] if e["name"] == encoder)

@@ -32,7 +32,9 @@ from layerprobe.probe.results.run_folder import (
     write_run,
 )
 from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.sweep.concepts import ConceptCache
 from layerprobe.probe.sweep.covariates import Covariate, parse_covariate
+from layerprobe.probe.sweep.erasure_sources import ErasureSources
 from layerprobe.probe.sweep.expected_work import layer_bytes
 from layerprobe.probe.sweep.inputs import (
     SweepDataset,
@@ -64,6 +66,8 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     out: Path | str,
     random_weights: Sequence[Cache | Path | str] = (),
     covariates: Sequence[Covariate | str] = (),
+    without: Sequence[str] = (),
+    concepts: Sequence[ConceptCache | Cache | Path | str] = (),
     command: str = "",
     jobs: int | None = None,
     dask: str | None = None,
@@ -83,6 +87,10 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         out: the run folder
         random_weights: caches of the same architectures with random weights, as a control
         covariates: layers of other caches (``CACHE@LAYER``), or ``transcript``, that each layer is also fitted with
+        without: erasures of concepts from every layer: keys of `probe.sweep.concepts.CONCEPTS`, those joined by ``+``
+            together
+        concepts: caches of acoustic features and of a text encoder, ``PATH`` or ``PATH@LAYER``, that concepts are read
+            from; those under study are looked at as well
         command: the command line, for plan.toml
         jobs: layers and mixes fitted in parallel, each by a process with one thread; by default as many as there are
             cores, in the memory of a layer and a GiB. It changes no number.
@@ -112,7 +120,9 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     partners = [controlled_encoder(cache, studied, names) for cache in controls]
     named, untrained = dict(zip(names, studied, strict=True)), list(zip(partners, controls, strict=True))
     described = [covariate.to_toml() for covariate in parsed]
+    sources = ErasureSources.open(without, concepts)
     settings = describe_settings(named, untrained, manifest, plan, covariates=described, command=command)
+    settings |= sources.to_toml()
     fingerprint = settings_fingerprint(settings)
     check_encodable(settings)
     if note := check_same_run(out, fingerprint, settings):
@@ -120,6 +130,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if plan.fused and len(studied) < 2:
         raise InputError("LP508", "One encoder alone can't be fused. Give the caches of two, of audio and of text.")
     others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
+    others += [one.cache for one in sources.caches]
     dataset = with_text_residuals(make_dataset([*studied, *others], manifest, plan))
     for line in [*dataset.notes, *_notes(dataset)]:
         progress.log(line)
@@ -129,11 +140,15 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         *((c, {"encoder": n, "control": "random_init", "seed": c.plan.random_init}) for n, c in untrained),
     ]
     probed = [ProbedCache(cache, keys, row_indices(cache, dataset)) for cache, keys in keyed]
-    inputs = TaskInputs(probed, dataset, plan.device, features)
+    erasures = sources.read(dataset, studied)
+    for concept in erasures.concepts.values():
+        progress.log(f"Concept {concept.name}: {', '.join(concept.columns[:2])} … ({concept.source}).")
+    inputs = TaskInputs(probed, dataset, plan.device, features, erasures)
     choose_algebra(plan.device)  # an error about it before any work
     partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)
     with leased_folder(out) as lease:
-        writer = _Writer(fingerprint, with_counts(settings, dataset, [*studied, *others]), inputs, out, lease)
+        content = with_counts(settings, dataset, [*studied, *others]) | sources.to_toml(erasures)
+        writer = _Writer(fingerprint, content, inputs, out, lease)
         tasks = _Tasks(inputs, partial_results, progress, jobs, dask)
         run = writer.write(tasks.finish(writer))
         partial_results.clear()
