@@ -14,6 +14,7 @@ import pandas as pd
 
 from layerprobe.analysis.answer_html import notebook_html
 from layerprobe.analysis.answers import Answer, answers
+from layerprobe.analysis.erasure.tables import ErasureTables
 from layerprobe.analysis.layers.classes import confusion
 from layerprobe.analysis.layers.depth import CHANCE_IS_ZERO, Depth, contrasts, depths
 from layerprobe.analysis.layers.gains import gains_over_best_random, gains_over_random
@@ -47,7 +48,7 @@ from layerprobe.probe.results.selection import chosen_layers
 
 
 @dataclass(frozen=True, repr=False)
-class Study(TimeTables):
+class Study(TimeTables, ErasureTables):
     """Runs on the same utterances and splits; each table is computed when it is first read."""
 
     folders: list[Path]

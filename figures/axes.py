@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
-from layerprobe.analysis.formatting import shown_name
+from layerprobe.analysis.formatting import concept_text, shown_name
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.study import Study
 from layerprobe.analysis.time.bins import KINDS
@@ -22,6 +22,7 @@ from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_lay
 from layerprobe.figures.plots.cost import cost_limits, plot_cost, ring_cheapest
 from layerprobe.figures.plots.curves import plot_layer_curves
 from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
+from layerprobe.figures.plots.erasure import plot_erasure
 from layerprobe.figures.plots.gain import gain_limits, plot_gain
 from layerprobe.figures.plots.heatmap import (
     CONDENSED,
@@ -223,6 +224,16 @@ def _time_curve_panel(study: Study, ax: Axes, target: str, encoder: str) -> None
     ax.set(xlabel=KINDS[bins.kind], ylabel=METRIC_NAMES[study.metric], title=shown_name(target))
 
 
+def _erasure_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    """Plot the first concept that was erased."""
+    _, rows = _rows("erasure", study, target, encoder)
+    names, concept = study.layers[encoder], str(rows["concept"].iloc[0])
+    plot_erasure(rows, ax, layers=names, look=encoder_looks(list(study.layers))[encoder], concept=concept)
+    name_layers(ax, names, size=_tick_size(ax))
+    ax.set(xlabel="layer", ylabel=METRIC_NAMES[study.metric])
+    ax.set_title(f"{shown_name(target)} without {concept_text(concept)}")
+
+
 def _tick_size(ax: Axes) -> float:
     """Return the font size of the axes' tick labels in points."""
     return float(ax.xaxis.get_major_ticks()[0].label1.get_fontsize())
@@ -240,4 +251,5 @@ PANELS: dict[str, Callable[[Study, Axes, str, str], None]] = {
     "cost": _cost_panel,
     "time-map": _time_map_panel,
     "time-curve": _time_curve_panel,
+    "erasure": _erasure_panel,
 }

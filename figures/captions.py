@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from layerprobe.analysis.cost.sentences import machine_text
-from layerprobe.analysis.formatting import number_text, plural, shown_name
+from layerprobe.analysis.formatting import concept_text, number_text, plural, shown_name
 from layerprobe.analysis.layers.weights import SINGLE
 from layerprobe.analysis.study import Study
 from layerprobe.analysis.time.bins import scored_rows
@@ -43,8 +43,6 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
                 f"Gain of each layer over the same layer with random initialisation ({name}; {n}). {layers}",
                 f"Blue and red diverge from zero; dots: the 95 % interval over {units} excludes zero.",
             ]
-        case "gain":
-            texts = gain_texts(table, name=name, n=n, units=units)
         case "layer-weights":
             texts = [
                 "Weights of the weighted sum of layers and their contributions, as fractions of the sum over layers, "
@@ -61,8 +59,8 @@ def caption(figure: str, study: Study, table: pd.DataFrame) -> str:
                 f"Fraction of bootstrap resamples of the {units} in which a layer scores best ({name}; {n}). {layers}",
                 "Full bars: layers that are not significantly worse than the best (95 % set).",
             ]
-        case "cost":
-            texts = cost_texts(table, name=name, n=n, units=units)
+        case "cost" | "erasure" | "gain":
+            texts = TEXTS[figure](table, name=name, n=n, units=units)
         case "time-map" | "time-curve":
             texts = time_texts(figure, name=name, n=n, units=units)
         case _:
@@ -97,6 +95,23 @@ def time_texts(figure: str, *, name: str, n: str, units: str) -> list[str]:
         f"{units}.",
         "Grey: not above chance in the highest-scoring layer, corrected for all layers and bins.",
     ]
+
+
+def erasure_texts(table: pd.DataFrame, *, name: str, n: str, units: str) -> list[str]:
+    """Return the sentences of the caption of erasure; arguments as of `cost_texts`, with a table of `erasure_rows`."""
+    concepts = ", ".join(concept_text(concept) for concept in dict.fromkeys(table["concept"]))
+    texts = [
+        f"Score of each layer without what it linearly encodes of a concept: {concepts} ({name}; {n}). Layer 0 enters "
+        "the first block.",
+        f"Dark line: nothing erased; coloured: without the concept, with 95 % intervals over {units}; grey: without "
+        f"random directions of the same rank, from the lowest to the highest of {int(table['n_random'].max())} "
+        "repeats, and their mean.",
+        "Full markers: the concept removes more than random directions do, by the maximum statistic over all concepts, "
+        f"layers, targets and encoders in resamples of the {units} (p ≤ .05).",
+    ]
+    if table["concept_alone"].notna().any():
+        texts.append("Dotted: the concept alone, without a layer.")
+    return texts
 
 
 def gain_texts(table: pd.DataFrame, *, name: str, n: str, units: str) -> list[str]:
@@ -135,6 +150,9 @@ def cost_texts(table: pd.DataFrame, *, name: str, n: str, units: str) -> list[st
     if table["reads"].str.contains("text").any():
         texts.append("The recogniser that makes transcripts is not counted.")
     return texts
+
+
+TEXTS = {"gain": gain_texts, "cost": cost_texts, "erasure": erasure_texts}
 
 
 def selectors(table: pd.DataFrame) -> list[str]:

@@ -11,6 +11,7 @@ from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
 from layerprobe.figures.captions import caption
+from layerprobe.figures.draw_erasure import erasure
 from layerprobe.figures.draw_time import time_curve, time_map
 from layerprobe.figures.layout.mark import mark_figure
 from layerprobe.figures.layout.presets import preset
@@ -191,6 +192,7 @@ PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in in
     "cost": _cost,
     "time-map": time_map,
     "time-curve": time_curve,
+    "erasure": erasure,
 }
 
 

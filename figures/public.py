@@ -241,6 +241,19 @@ def time_curve(
     return _show("time-curve", runs, made, ax=ax, target=target, encoder=encoder)
 
 
+@_figure_or_axes
+def erasure(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the scores of layers without each concept that a sweep erased, compared with random directions.
+
+    Axes show the first concept. Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    made = Made(metric, width, style, out=out)
+    return _show("erasure", runs, made, ax=ax, target=target, encoder=encoder)
+
+
 @dataclass(frozen=True)
 class Made:
     """How a figure is made and where it is saved, as the functions of this module take it."""

@@ -13,6 +13,7 @@ from layerprobe.analysis.layers.depth import INTERVALS, SHIFT
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS
 from layerprobe.analysis.study import Study
+from layerprobe.figures.erasure_tables import erasure_rows
 from layerprobe.figures.errors import NothingToPlotError as NothingToPlotError
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
 from layerprobe.figures.plots.references import BASELINES
@@ -267,6 +268,7 @@ TABLES: dict[str, Callable[[Study], pd.DataFrame]] = {
     "cost": cost_rows,
     "time-map": time_table,
     "time-curve": time_table,
+    "erasure": erasure_rows,
 }
 
 

@@ -34,6 +34,7 @@ NAMES = {
     "encoder_difference": "difference between encoders",
     "encoder_gain": "gain over another encoder with the same layers",
     "encoder_shift": "shift of depth between encoders with the same layers",
+    "erasure": "erased concept, compared with random directions",
     "time_peak": "bin of time that predicts best",
     "time_difference": "difference between bins of time",
     "fusion": "fused encoders",
@@ -67,7 +68,8 @@ class Finding:
     detail: str = ""  # the fields below as a short text for people; not meant to be parsed
     p_value: float = NAN  # two-sided test of estimate = 0; of chance, one-sided permutation test over all layers
     p_adjusted: float = NAN  # by Holm (1979) within findings of the same name and comparison; see docs/formats.md
-    layers: tuple[str, ...] | None = None  # best_set: its layers; encoder_gain: those that score significantly better
+    # best_set: its layers; encoder_gain: those significantly better; erasure: those that lose more than by random ones
+    layers: tuple[str, ...] | None = None
     reference: str | None = None  # differences: what is subtracted, an encoder, a control or a choice of layer
     reference_layer: str | None = None  # encoder_difference, gains, regret: layer of the reference
     control: str | None = None  # chance, selectivity, random_init, depth, depth_difference: control of the scores
@@ -93,6 +95,15 @@ class Finding:
     n_speakers: int | None = None  # subgroup
     train_corpus: str | None = None  # cross_corpus
     test_corpus: str | None = None  # cross_corpus
+    concept: str | None = None  # erasure: concept that was erased, or several joined by "+"
+    rank: int | None = None  # erasure: directions that were erased
+    removed: float | None = None  # erasure: by how much the score is worse without the concept
+    removed_random: float | None = None  # erasure: and without random directions
+    fraction: float | None = None  # erasure: of R² that the concept removes; None where there is none above chance
+    fraction_ci_low: float | None = None
+    fraction_ci_high: float | None = None
+    fraction_random: float | None = None  # erasure: of R² that random directions remove
+    is_above_chance: bool | None = None  # erasure: whether the layer predicts the target above chance as it is
     bins_kind: str | None = None  # time_peak, time_difference: position, onset or label
     bin: str | None = None  # time_peak, time_difference: the bin of the score, or that of the higher one
     bins: tuple[str, ...] | None = None  # time_peak: bins of the layer not significantly worse than its best

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layerprobe.analysis.findings.erasure_sentences import ERASURE, erasure_statements
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.findings.sentences import headlines, predicts_above_chance
 from layerprobe.analysis.findings.time_sentences import TIME
@@ -28,6 +29,7 @@ SECTIONS = {  # title of the section with the figure or table of a finding
     "encoder_gain": "Gain over another encoder",
     "encoder_shift": "Gain over another encoder",
     "fusion_gain": "Fusion",
+    "erasure": "Through what",
     "time_peak": "When",
     "time_difference": "When",
 }
@@ -67,7 +69,7 @@ def statement_groups(findings: Sequence[Finding]) -> list[Group]:
     groups, below, used = [], [], set()
     for target in dict.fromkeys(f.target for f in findings if f.name == "highest_scoring_layer"):
         parts = [
-            [f for f in findings if f.encoder == encoder and f.target == target and f.name not in TIME]
+            [f for f in findings if f.encoder == encoder and f.target == target and f.name not in (*TIME, *ERASURE)]
             for encoder in dict.fromkeys(f.encoder for f in findings)
         ]
         statements: list[Statement] = []
@@ -83,6 +85,8 @@ def statement_groups(findings: Sequence[Finding]) -> list[Group]:
         statements = [s for s in _of_names(findings, names, number) if s.text not in used]
         groups.append(_group(title, statements))
     groups.append(_group("When", list(_over_time(findings, number))))
+    through = [Statement(text, number[id(f)], SECTIONS[f.name]) for text, f in erasure_statements(findings)]
+    groups.append(_group("Through what", through))
     if below:
         groups.append(_group("Not above chance", [_below_chance(below, number)]))
     return [group for group in groups if group.shown]

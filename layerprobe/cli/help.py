@@ -21,6 +21,7 @@ PANELS = {  # in this order; aliases are in `ALIASES`
         "best-layer",
         "gain-over-random",
         "gain",
+        "erasure",
         "time-map",
         "time-curve",
         "similarity",
