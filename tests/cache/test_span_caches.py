@@ -15,12 +15,13 @@ from helpers.span_rows import SPAN_PLAN, write_spans
 from layerprobe.probe.cache.compact import compact
 from layerprobe.probe.cache.layout import block_file, open_group
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.cache.spans import Spans, in_whole_utterances, n_spans_in, span_ids, spans_content
+from layerprobe.probe.cache.spans import Spans, in_whole_utterances, n_spans_in, spans_content
 from layerprobe.probe.cache.storage import StorageOverflowError
 from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import verify
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.span_ids import span_ids
 
 PARENTS, STARTS, ENDS = ["b", "a", "b", "a", "a"], [0.5, 1.0, 0.0, 0.0, 2.0], [1.0, 2.0, 0.5, 1.0, 2.5]
 LABELS, DURATIONS = ["x", "", "ü y", "x", "z"], [1.0, 3.0, 1.0, 3.0, 3.0]

@@ -10,8 +10,9 @@ import numpy as np
 from helpers.cache_rows import PLAN
 
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.cache.spans import Spans, span_ids, spans_content
+from layerprobe.probe.cache.spans import Spans, spans_content
 from layerprobe.probe.cache.writer import CacheWriter
+from layerprobe.probe.span_ids import span_ids
 
 SPAN_PLAN = replace(PLAN, spans="given intervals; frames with their centre inside")
 
