@@ -48,6 +48,7 @@ from layerprobe.probe.sweep.tasks import FIRST, FUSED, all_tasks, pending_names,
 from layerprobe.probe.sweep.time_left import TimeLeft
 from layerprobe.probe.sweep.workers import FinishedTask, RunTasks, Task, default_jobs, on_cluster, task_runner
 from layerprobe.probe.time.bins import BinPlan
+from layerprobe.probe.time.span_means import utterance_means
 from layerprobe.probe.time.span_ratings import SpanRatings
 from layerprobe.probe.toml import check_encodable
 
@@ -116,7 +117,14 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     partners = [controlled_encoder(cache, studied, names) for cache in controls]
     named, untrained = dict(zip(names, studied, strict=True)), list(zip(partners, controls, strict=True))
     described = [covariate.to_toml() for covariate in parsed]
-    settings = describe_settings(named, untrained, manifest, plan, covariates=described, command=command)
+    settings = describe_settings(
+        {name: utterance_means(cache) for name, cache in named.items()},
+        [(name, utterance_means(cache)) for name, cache in untrained],
+        manifest,
+        plan,
+        covariates=described,
+        command=command,
+    )
     settings |= {"time": time.to_toml()} if time is not None else {}
     fingerprint = settings_fingerprint(settings)
     check_encodable(settings)
@@ -270,8 +278,8 @@ def _in_two_parts(tasks: list[Task], *, at_once: bool) -> tuple[list[Task], list
             together, and only the encoders together, which need layers chosen by their ratings, follow
     """
     if at_once:
-        alone = sorted((task for task in tasks if task.stage < FUSED), key=lambda task: -task.seconds)
-        return alone, [task for task in tasks if task.stage >= FUSED]
+        alone = sorted((task for task in tasks if task.stage != FUSED), key=lambda task: -task.seconds)
+        return alone, [task for task in tasks if task.stage == FUSED]
     later = sorted((task for task in tasks if task.stage != FIRST), key=lambda task: task.stage)
     return [task for task in tasks if task.stage == FIRST], later
 

@@ -8,11 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
+from helpers.planted import quick
 
+from layerprobe.probe.cache.store import Cache, open_cache
+from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Header, Target
 from layerprobe.probe.data.manifest.write import write_manifest
+from layerprobe.probe.data.spans import SpanOptions
+from layerprobe.probe.encoders.loading import load_encoder
+from layerprobe.probe.extraction.extract import run_extraction
+from layerprobe.probe.extraction.settings import ExtractionSettings
+from layerprobe.probe.results.run_folder import PEAK_SPANS, Run, read_run_table
+from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.synthesis.demo_corpus import VOICES
 from layerprobe.probe.synthesis.espeak import Utterance, synthesise
+from layerprobe.probe.time.span_ratings import read_span_ratings
 
 VOCABULARY = (
     "garden letter window morning table river number yellow seven paper winter corner market simple evening people "
@@ -73,9 +83,7 @@ def planted_words(folder: Path, *, n: int, rng: np.random.Generator, fraction: f
             end = at + len(samples) / rate
             excited = bool(has_word[k] and j == place[k])
             label = tokens[k * N_WORDS + j].text
-            spans.append(
-                {"utterance_id": name, "start": at, "end": end, "label": label, "excited": float(excited)}
-            )
+            spans.append({"utterance_id": name, "start": at, "end": end, "label": label, "excited": float(excited)})
             if excited:
                 planted[name] = (at, end)
             silence = np.zeros(round(GAP * rate), dtype=np.int16)
@@ -83,7 +91,9 @@ def planted_words(folder: Path, *, n: int, rng: np.random.Generator, fraction: f
             at = end + len(silence) / rate
         soundfile.write(folder / "audio" / f"{name}.wav", np.concatenate(chunks), rate, subtype="PCM_16")
         speaker = VOICES[k % len(VOICES)]
-        rows.append({"utterance_id": name, "path": f"audio/{name}.wav", "speaker_id": speaker, "excited": float(has_word[k])})
+        rows.append(
+            {"utterance_id": name, "path": f"audio/{name}.wav", "speaker_id": speaker, "excited": float(has_word[k])}
+        )
     header = Header("planted words", "1", "none", {"excited": Target(*SCALE)})
     write_manifest(folder / "words.csv", pd.DataFrame(rows), header)
     pd.DataFrame(spans).to_csv(folder / "spans.csv", index=False)
@@ -100,3 +110,24 @@ def hit_rate(peaks: pd.DataFrame, planted: dict[str, tuple[float, float]], *, wi
     """Return the fraction of planted words whose middle is at most so many seconds from that of the peak."""
     middle = dict(zip(peaks["utterance_id"], (peaks["start"] + peaks["end"]) / 2, strict=True))
     return float(np.mean([abs(middle[name] - (a + b) / 2) <= within for name, (a, b) in planted.items()]))
+
+
+def extracted(corpus: PlantedWords, encoder: str, out: Path, windows: tuple[float, float] | None) -> Cache:
+    """The span cache of a corpus by one encoder."""
+    spans = SpanOptions(path=corpus.spans) if windows is None else SpanOptions(every=windows[0], window=windows[1])
+    manifest = read_manifest(corpus.manifest)
+    run_extraction(manifest, load_encoder(encoder), out, ExtractionSettings(spans=spans))
+    return open_cache(out)
+
+
+def swept(cache: Cache, corpus: PlantedWords, table: Path, out: Path) -> Run:
+    """A sweep over ratings of spans with 19 permutations."""
+    manifest = read_manifest(corpus.manifest)
+    ratings = read_span_ratings(table, manifest)
+    plan = quick(ratings.manifest(manifest), permutations=19, weighted_sum_seeds=0, mixes=())
+    return sweep([cache], manifest, plan, out=out, time=ratings)
+
+
+def peaks_of(run: Run) -> pd.DataFrame:
+    """The peaks of a run."""
+    return read_run_table(run.path, PEAK_SPANS, run.fingerprint)
