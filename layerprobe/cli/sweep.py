@@ -310,15 +310,18 @@ def _given_options(context: typer.Context) -> set[str]:
 def _summary(run: Run, manifest: Path) -> list[str]:
     """Return lines about how many utterances were scored, how they were held out, and which were left out."""
     corpus, folds = run.plan["corpus"], run.plan["folds"]
-    total = f"{corpus['n_utterances']} utterances of {corpus['n_speakers']} speakers"
+    time = run.plan.get("time", {})
+    unit = "spans" if time.get("kind") == "targets" else "utterances"
+    total = f"{corpus['n_utterances']} {unit} of {corpus['n_speakers']} speakers"
     if run.sweep_plan.n_folds is None:
         fold = folds[0]
         held_out = (
-            f"{fold['n_train_utterances']} utterances of {fold['n_train_speakers']} speakers train, "
+            f"{fold['n_train_utterances']} {unit} of {fold['n_train_speakers']} speakers train, "
             f"{fold['n_test_utterances']} of {fold['n_test_speakers']} speakers (split {fold['name']}) are held out"
         )
     else:
-        sizes = (_sizes([f[f"n_test_{kind}"] for f in folds]) + f" {kind}" for kind in ("utterances", "speakers"))
+        kinds = {"utterances": unit, "speakers": "speakers"}
+        sizes = (_sizes([f[f"n_test_{kind}"] for f in folds]) + f" {name}" for kind, name in kinds.items())
         held_out = f"held out in {len(folds)} folds ({'; '.join(sizes)})"
     lines = [f"{run.path}: {len(run.scores)} scores of {total}, {held_out}."]
     if corpus["n_not_cached"] + corpus["n_not_rated"]:

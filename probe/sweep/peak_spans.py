@@ -28,39 +28,45 @@ PEAK_COLUMNS = (
     "encoder", "layer", "target", "utterance_id", "speaker_id", "fold", "span_id", "start", "end", "label", "n_spans",
     "value", "deviation", "p_value",
 )  # fmt: skip
-Choices = dict[str, dict[tuple[str, str], str]]  # by encoder, the layer of each target and fold
 
 
 def peak_tasks(inputs: TaskInputs, stage: int) -> list[Task]:
-    """Return the task that finds peaks, without the layers that it needs; none of a sweep over utterances."""
+    """Return a task for each encoder under study; none of a sweep over utterances.
+
+    Args:
+        inputs: of all tasks
+        stage: of these tasks
+    """
     if all(part.data.blocks is None for part in inputs.dataset.parts):
         return []
     sizes = [PartSize.from_part(part) for part in inputs.dataset.parts]
-    seconds = sum(permutations_seconds(s, one.n_features, separate=True) for s in sizes for one in inputs.studied)
-    return [Task(PEAKS, "peaks of utterances", PEAKS, seconds, partial(find_peaks, {}), stage, adds=(PEAKS,))]
-
-
-def find_peaks(choices: Choices, inputs: TaskInputs) -> ProbeResults:
-    """Return the rows of the table of peaks of all encoders and rated targets.
-
-    In each fold the layer is the one that has the least error inside the training speakers; permutations use the same.
-    """
-    rows: list[dict[str, Any]] = []
+    tasks = []
     for number, one in enumerate(inputs.caches):
-        if not one.is_studied:
-            continue
-        for part in inputs.dataset.parts:
-            for target in part.plan.targets:
-                chosen = choices.get(one.keys["encoder"], {})
-                layers = {s.name: chosen[target, s.name] for s in part.data.splits if (target, s.name) in chosen}
-                rows += _of_target(inputs, number, part, target, layers)
+        if one.is_studied:
+            seconds = sum(permutations_seconds(size, one.n_features, separate=True) for size in sizes)
+            work = partial(find_peaks, number)
+            seconds *= len(one.cache.plan.layers)
+            tasks.append(
+                Task(f"{one.name}-{PEAKS}", f"{one.label} {PEAKS}", PEAKS, seconds, work, stage, adds=(PEAKS,))
+            )
+    return tasks
+
+
+def find_peaks(number: int, inputs: TaskInputs) -> ProbeResults:
+    """Return the rows of the table of peaks of one encoder, by its number, and all rated targets."""
+    rows: list[dict[str, Any]] = []
+    for part in inputs.dataset.parts:
+        for target in part.plan.targets:
+            rows += _of_target(inputs, number, part, target)
     return replace(NO_RESULTS, peaks=rows)
 
 
-def _of_target(
-    inputs: TaskInputs, number: int, part: RatedPart, target: str, layers: dict[str, str]
-) -> list[dict[str, Any]]:
-    """Return the peaks of one target by one encoder; ``layers`` has the layer of each fold."""
+def _of_target(inputs: TaskInputs, number: int, part: RatedPart, target: str) -> list[dict[str, Any]]:
+    """Return the peaks of one target by one encoder.
+
+    In each fold the layer is the one that has the least error inside the training speakers. It is selected in the same
+    way for each permutation: a layer that was selected for the observed ratings fits these better than others.
+    """
     data, one = part.data, inputs.caches[number]
     column = part.plan.targets.index(target)
     control = next((name for name in CHANCE if name in part.plan.controls), None)
@@ -81,20 +87,24 @@ def _of_target(
     observed, permuted = make_targets(own, plan), list(permuted_targets(own, plan)) if control else []
     n_columns = 1 + sum(batch.y.shape[1] for batch in permuted)
     prediction = np.full((len(own.ratings), n_columns), np.nan)
-    for layer in dict.fromkeys(layers.values()):
-        splits = [split for split in own.splits if layers.get(split.name) == layer]
+    least = np.full((len(own.splits), n_columns), np.inf)
+    for layer in one.cache.plan.layers:
         x = part.take(inputs.read_layer(number, layer))
         ridge = PermutedRidge(
             x,
-            splits=splits,
+            splits=own.splits,
             alphas=plan.alphas,
             algebra=inputs.algebra,
             inner_selection=plan.inner_selection,
         )
         fits = [ridge.fit(observed.y, shared=observed.shared)]
         fits += [ridge.fit_permuted(batch.y, shared=batch.shared, of_split=batch.of_split) for batch in permuted]
-        for k, split in enumerate(splits):
-            prediction[split.test] = np.column_stack([fit[k].prediction for fit in fits])
+        for k, split in enumerate(own.splits):
+            error = np.concatenate([fit[k].inner_error for fit in fits])
+            better = error < least[k]
+            least[k, better] = error[better]
+            found = np.column_stack([fit[k].prediction for fit in fits])
+            prediction[np.ix_(split.test, np.flatnonzero(better))] = found[:, better]
     return _rows(inputs, number, part, prediction, own.splits, {"encoder": one.keys["encoder"], "target": target})
 
 

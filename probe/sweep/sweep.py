@@ -50,6 +50,7 @@ from layerprobe.probe.sweep.tasks import FIRST, FUSED, all_tasks, pending_names,
 from layerprobe.probe.sweep.time_left import TimeLeft
 from layerprobe.probe.sweep.workers import FinishedTask, RunTasks, Task, default_jobs, on_cluster, task_runner
 from layerprobe.probe.time.bins import BinPlan
+from layerprobe.probe.time.span_means import utterance_means
 from layerprobe.probe.time.span_ratings import SpanRatings
 from layerprobe.probe.toml import check_encodable
 
@@ -130,7 +131,14 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
             "Concepts are erased from embeddings of whole utterances. Sweep them in a run without --by and --spans.",
         )
     sources = ErasureSources.open(without, concepts)
-    settings = describe_settings(named, untrained, manifest, plan, covariates=described, command=command)
+    settings = describe_settings(
+        {name: utterance_means(cache) for name, cache in named.items()},
+        [(name, utterance_means(cache)) for name, cache in untrained],
+        manifest,
+        plan,
+        covariates=described,
+        command=command,
+    )
     settings |= {"time": time.to_toml()} if time is not None else {}
     settings |= sources.to_toml()
     fingerprint = settings_fingerprint(settings)
@@ -290,8 +298,8 @@ def _in_two_parts(tasks: list[Task], *, at_once: bool) -> tuple[list[Task], list
             together, and only the encoders together, which need layers chosen by their ratings, follow
     """
     if at_once:
-        alone = sorted((task for task in tasks if task.stage < FUSED), key=lambda task: -task.seconds)
-        return alone, [task for task in tasks if task.stage >= FUSED]
+        alone = sorted((task for task in tasks if task.stage != FUSED), key=lambda task: -task.seconds)
+        return alone, [task for task in tasks if task.stage == FUSED]
     later = sorted((task for task in tasks if task.stage != FIRST), key=lambda task: task.stage)
     return [task for task in tasks if task.stage == FIRST], later
 

@@ -34,7 +34,7 @@ from layerprobe.probe.sweep.layer_probes import (
     layer_passes,
     layer_probes,
 )
-from layerprobe.probe.sweep.peak_spans import find_peaks, peak_tasks
+from layerprobe.probe.sweep.peak_spans import peak_tasks
 from layerprobe.probe.sweep.task_inputs import TaskInputs, rated_features
 from layerprobe.probe.sweep.workers import WORKER, Task
 from layerprobe.probe.tasks.concepts import MOST_DIRECTIONS
@@ -43,7 +43,7 @@ MIX_LAYERS = 3  # copies of its layers that a mix may hold, and at most
 MIX_BYTES = 4 * 2**30
 TORCH_PROBES = {"mlp", "logistic"}
 # Stages: cheap ones first, and what a first figure needs before all
-FIRST, CONTROL_LAYERS, BASELINES, PERMUTED_LAYERS, BINNED, OTHER_LAYERS, ERASED_LAYERS, MIXED, FUSED, PEAKED = range(10)
+FIRST, CONTROL_LAYERS, BASELINES, PERMUTED_LAYERS, IN_TIME, OTHER_LAYERS, ERASED_LAYERS, MIXED, FUSED = range(9)
 LATER_PASSES = {PERMUTATIONS: PERMUTED_LAYERS, OTHERS: OTHER_LAYERS}
 
 
@@ -62,8 +62,9 @@ def all_tasks(inputs: TaskInputs, *, separate: bool) -> list[Task]:
         for passes in _passes_of(inputs, number, separate=separate)
     ]
     fused = [_fused_task(inputs, sizes)] if any(part.plan.fused for part in inputs.dataset.parts) else []
-    more = [*_erasure_tasks(inputs, sizes), *bin_tasks(inputs, BINNED), *peak_tasks(inputs, PEAKED)]
-    return [*tasks, *_mix_tasks(inputs, sizes), *fused, *_baseline_tasks(inputs, sizes), *more]
+    timed = [*bin_tasks(inputs, IN_TIME), *peak_tasks(inputs, IN_TIME)]
+    erased = _erasure_tasks(inputs, sizes)
+    return [*tasks, *_mix_tasks(inputs, sizes), *fused, *_baseline_tasks(inputs, sizes), *timed, *erased]
 
 
 def _passes_of(inputs: TaskInputs, number: int, *, separate: bool) -> list[tuple[str, ...]]:
@@ -200,20 +201,20 @@ def _fused_task(inputs: TaskInputs, sizes: list[PartSize]) -> Task:
 
 
 def with_choices(task: Task, inputs: TaskInputs, ratings: ProbeResults) -> Task:
-    """Return the task of the encoders together, or of peaks, with a layer of each encoder; any other task as it is.
+    """Return the task of the encoders together with a layer of each encoder, and any other task as it is.
 
     Args:
         task: any
         inputs: of all tasks
         ratings: the results of all layers on the ratings, by which the layers are chosen
     """
-    if task.stage not in (FUSED, PEAKED):
+    if task.stage != FUSED:
         return task
     choices: dict[str, dict[tuple[str, str], str]] = {one.keys["encoder"]: {} for one in inputs.studied}
     for encoder, target, fold, layer in chosen_layers(score_table(ratings.scores)).itertuples(index=False):
         if encoder in choices:
             choices[encoder][target, fold] = layer
-    return replace(task, work=partial(fit_fused if task.stage == FUSED else find_peaks, choices))
+    return replace(task, work=partial(fit_fused, choices))
 
 
 def fit_fused(choices: dict[str, dict[tuple[str, str], str]], inputs: TaskInputs) -> ProbeResults:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.cache.spans import span_ids
 from layerprobe.probe.data.manifest.schema import ASR_TRANSCRIPT, TRANSCRIPT, Manifest, Target, rater_columns
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
+from layerprobe.probe.span_ids import span_ids
 
 TARGETS = "targets"  # the kind of a sweep with targets per span
 SPAN_COLUMNS = ("span_id", "utterance_id", "start", "end", "label")
@@ -82,7 +82,7 @@ def read_span_ratings(path: Path, manifest: Manifest, *, lag: float = 0.0) -> Sp
     """Read a table of ratings of spans.
 
     The targets are the columns that the header of the manifest has as rated targets; if there are none, all columns of
-    numbers. Spans without an id are numbered as `probe.cache.spans.span_ids` does.
+    numbers. Spans without an id are numbered as `probe.span_ids.span_ids` does.
 
     Args:
         path: CSV with the columns ``utterance_id``, ``start`` and ``end`` (seconds), and one for each target
