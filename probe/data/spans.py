@@ -263,7 +263,8 @@ class SpanTable:
 def _entries(path: Path, tier: str) -> dict[str, list[TimedSpan]]:
     """Return all spans of a path by the name of their entry; their ids are "" where the file has none."""
     if path.suffix.lower() in TABLE_ENDINGS and not tier:
-        table, entries = read_span_table(path), {}
+        table = read_span_table(path)
+        entries: dict[str, list[TimedSpan]] = {}
         for name, parent, start, end, label in zip(
             *(table[column] for column in (SPAN_ID, UTTERANCE, "start", "end", LABEL)), strict=True
         ):

@@ -68,7 +68,7 @@ def _parts(
             found[:, layer] = pool(encoder.padded(frames))
     else:
         pooled = pool(torch.cat(of_all, dim=1))
-        for layer, columns in zip(at, pooled.split([frames.shape[1] for frames in of_all], dim=2), strict=True):
+        for layer, columns in zip(at, torch.split(pooled, [len(frames[0]) for frames in of_all], dim=2), strict=True):
             found[:, layer, :, : columns.shape[2]] = columns
     frames, n_voiced = _voiced(encoder, features.pitch, begins, counts)
     pool = SegmentPooling.of_ranges(starts(n_voiced), n_voiced, poolings, device="cpu")
