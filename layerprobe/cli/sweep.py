@@ -95,8 +95,9 @@ class ProbingOptions:
     without: tuple[str, ...] = option(
         (),
         metavar="CONCEPT[+CONCEPT]",
-        help="Concept that is erased from every layer before it is probed: loudness, f0, duration, gender, speech_rate, "
-        "text or speaker. A comma separates erasures, + joins concepts that are erased together (repeatable).",
+        help="Concept that is erased from every layer before it is probed: loudness, f0, duration, gender, "
+        "speech_rate, text or speaker. A comma separates erasures, + joins concepts that are erased "
+        "together (repeatable).",
     )
     concepts: tuple[str, ...] = option(
         (),

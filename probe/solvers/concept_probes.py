@@ -1,8 +1,8 @@
 """How well a concept can be decoded from embeddings, before and after it was erased.
 
 Two probes answer two questions. One trained on the training speakers, whose eraser left it no covariance with the
-concept, shows whether what was erased stays erased in unseen speakers. One trained anew on other held-out speakers shows
-what a probe finds there that the training speakers did not show: their covariances differ by chance and by speaker.
+concept, shows whether what was erased stays erased in unseen speakers. One trained anew on other held-out speakers
+shows what a probe finds there that the training speakers did not show: covariances differ by chance and by speaker.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class _TrainingSet:
         """Return coefficients of features before the erasure, ``(n_penalties, n_directions, n_targets)``.
 
         Args:
-            right: products of the features, in the basis of the vectors, and centred ratings, ``(n_directions, n_targets)``
+            right: features times centred ratings, in the basis of the vectors, ``(n_directions, n_targets)``
             penalties: absolute, ``(n_penalties,)``
             erased: in the basis of the split; None for nothing
         """
@@ -113,8 +113,8 @@ class SplitRidge:
         """Return the directions of an eraser of concepts together, fitted on the training rows.
 
         Args:
-            concepts: each ``(n_utterances, n_columns)`` numbers, NaN in rows where it is not known, or ``(n_utterances,)``
-                codes of classes, -1 where not known; rows that lack one of them help to whiten alone
+            concepts: each ``(n_utterances, n_columns)`` numbers, NaN in rows where it is not known, or codes of classes
+                ``(n_utterances,)``, -1 where not known; rows that lack one of them help to whiten alone
             most: the rank of each concept at most
         """
         values = [concept[self.split.train] for concept in concepts]

@@ -17,7 +17,8 @@ from layerprobe.probe.tasks.concepts import MOST_DIRECTIONS, Concept, speech_rat
 from layerprobe.probe.vectors import varies_by_rounding
 
 TOGETHER = "+"  # between the names of concepts that are erased together
-ACOUSTIC = {  # of a concept: layer of the acoustic features, their columns by pooling and number, and the columns' names
+# of a concept: the layer of the acoustic features, columns by pooling and number, and the names of these
+ACOUSTIC = {
     "loudness": ("loudness", (("mean", 0), ("std", 0)), ("mean level (dB)", "standard deviation of the level (dB)")),
     "f0": ("f0", (("mean", 0), ("std", 0)), ("mean F0 (log2 Hz)", "standard deviation of F0 (octaves)")),
     "duration": ("duration", (("mean", 0),), ("duration (log s)",)),
@@ -51,7 +52,7 @@ def parse_erasures(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         InputError: if a concept is unknown
     """
     found: dict[tuple[str, ...], None] = {}
-    for text in (part.strip() for text in texts for part in text.split(",")):
+    for text in (part for given in texts for part in given.split(",")):
         names = tuple(dict.fromkeys(name.strip() for name in text.split(TOGETHER)))
         unknown = [name for name in names if name not in CONCEPTS]
         if unknown:

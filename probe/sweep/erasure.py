@@ -1,4 +1,4 @@
-"""Erasures of a sweep: scores of layers without a concept, without random directions, and of what is left of concepts."""
+"""Erasures of a sweep: scores of layers without a concept or random directions, and of what is left of concepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep is asked to erase: names of concepts and the caches that they are read from."""
+"""What a sweep erases: names of concepts and the caches that they are read from."""
 
 from __future__ import annotations
 
