@@ -245,8 +245,14 @@ def sweep(  # noqa: PLR0913 - groups of options
         progress=progress,
     )
     output.print("\n".join(_summary(run, inputs.manifest.path)))
-    figure = "time-map" if run.plan.get("time", {}).get("bins") else "heatmap"
-    output.print(f"Next: layerprobe {figure} {out}")
+    output.print(f"Next: layerprobe {_next_figure(run)} {out}")
+
+
+def _next_figure(run: Run) -> str:
+    """Return the command of the figure that shows what the sweep was made for."""
+    if run.erasure:
+        return "erasure"
+    return "time-map" if run.plan.get("time", {}).get("bins") else "heatmap"
 
 
 def _split_paths(caches: list[Path], manifest: Path | None, *, complete: bool) -> tuple[list[Path], Path | None]:
