@@ -23,6 +23,15 @@ def shown_name(name: object) -> str:
     return str(name).replace("_", " ")
 
 
+def concept_text(concept: object) -> str:
+    """Return an erased concept, or several that were erased together, as a sentence or a figure shows them.
+
+    >>> concept_text("speech_rate"), concept_text("loudness+f0")
+    ('speech rate', 'loudness + f0')
+    """
+    return " + ".join(shown_name(name) for name in str(concept).split("+"))
+
+
 def layer_text(layer: object) -> str:
     """Return a layer as a table shows it.
 

@@ -9,17 +9,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
-from layerprobe.analysis.formatting import shown_name
+from layerprobe.analysis.formatting import concept_text, shown_name
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.study import Study
+from layerprobe.analysis.time.bins import KINDS
 from layerprobe.figures.draw import select
 from layerprobe.figures.layout.layer_axis import name_layers
 from layerprobe.figures.layout.mark import mark_axes
-from layerprobe.figures.layout.style import encoder_colours, encoder_looks
+from layerprobe.figures.layout.style import encoder_colours, encoder_looks, size_in_inches
+from layerprobe.figures.layout.time_axis import label_bins
 from layerprobe.figures.plots.best_layer_frequency import Y_LABEL, plot_best_layer
 from layerprobe.figures.plots.cost import cost_limits, plot_cost, ring_cheapest
 from layerprobe.figures.plots.curves import plot_layer_curves
 from layerprobe.figures.plots.depth import DEPTH_AXIS, plot_depth
+from layerprobe.figures.plots.erasure import plot_erasure
 from layerprobe.figures.plots.gain import gain_limits, plot_gain
 from layerprobe.figures.plots.heatmap import (
     CONDENSED,
@@ -33,7 +36,10 @@ from layerprobe.figures.plots.heatmap import (
 from layerprobe.figures.plots.layer_weights import label_layers, plot_layer_weights
 from layerprobe.figures.plots.references import reference_scores
 from layerprobe.figures.plots.similarity import plot_similarity
+from layerprobe.figures.plots.time_curve import plot_time_curve
+from layerprobe.figures.plots.time_map import label_rows, plot_time_map
 from layerprobe.figures.tables import TABLES, NothingToPlotError, check_known_cost, encoder_gain_table
+from layerprobe.figures.time_tables import time_bins
 from layerprobe.probe.cost.settings import COSTS
 from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.pending import pending_label
@@ -199,6 +205,35 @@ def _cost_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:  # n
     ax.set(xlabel=COSTS[by], ylabel=METRIC_NAMES[study.metric], title=shown_name(target))
 
 
+def _time_map_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    table, rows = _rows("time-map", study, target, encoder)
+    names, bins = study.layers[encoder], time_bins(study).kept(list(table["bin"]))
+    scale = score_scale(table["value"].astype(float).dropna(), metric=study.metric)
+    plot_time_map(rows, ax, bins=bins, layers=names, metric=study.metric, limits=scale.limits)
+    across, down = size_in_inches(ax)
+    label_bins(ax, bins, panel=across, size=_tick_size(ax))
+    label_rows(ax, names, height=down, size=_tick_size(ax))
+    ax.set(xlabel=KINDS[bins.kind], ylabel="layer", title=f"{shown_name(target)}: {METRIC_NAMES[study.metric]}")
+
+
+def _time_curve_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    table, rows = _rows("time-curve", study, target, encoder)
+    bins = time_bins(study).kept(list(table["bin"]))
+    plot_time_curve(rows, ax, bins=bins, layers=study.layers[encoder], metric=study.metric)
+    label_bins(ax, bins, panel=size_in_inches(ax)[0], size=_tick_size(ax))
+    ax.set(xlabel=KINDS[bins.kind], ylabel=METRIC_NAMES[study.metric], title=shown_name(target))
+
+
+def _erasure_panel(study: Study, ax: Axes, target: str, encoder: str) -> None:
+    """Plot the first concept that was erased."""
+    _, rows = _rows("erasure", study, target, encoder)
+    names, concept = study.layers[encoder], str(rows["concept"].iloc[0])
+    plot_erasure(rows, ax, layers=names, look=encoder_looks(list(study.layers))[encoder], concept=concept)
+    name_layers(ax, names, size=_tick_size(ax))
+    ax.set(xlabel="layer", ylabel=METRIC_NAMES[study.metric])
+    ax.set_title(f"{shown_name(target)} without {concept_text(concept)}")
+
+
 def _tick_size(ax: Axes) -> float:
     """Return the font size of the axes' tick labels in points."""
     return float(ax.xaxis.get_major_ticks()[0].label1.get_fontsize())
@@ -214,4 +249,7 @@ PANELS: dict[str, Callable[[Study, Axes, str, str], None]] = {
     "best-layer": _best_layer_panel,
     "similarity": _similarity_panel,
     "cost": _cost_panel,
+    "time-map": _time_map_panel,
+    "time-curve": _time_curve_panel,
+    "erasure": _erasure_panel,
 }

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
-from matplotlib.figure import Figure
 
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.similarity.table import RATINGS
 from layerprobe.analysis.study import Study, study
 from layerprobe.figures.captions import caption
+from layerprobe.figures.draw_erasure import erasure
+from layerprobe.figures.draw_time import time_curve, time_map
 from layerprobe.figures.layout.mark import mark_figure
 from layerprobe.figures.layout.presets import preset
 from layerprobe.figures.layout.style import Look, encoder_colours, encoder_looks, save
@@ -26,6 +25,12 @@ from layerprobe.figures.plots.gain import GAIN, gain_figure
 from layerprobe.figures.plots.heatmap import CONDENSED, check_controls, heatmap_figure
 from layerprobe.figures.plots.layer_weights import layer_weights_figure
 from layerprobe.figures.plots.similarity import similarity_figure
+from layerprobe.figures.selection import (
+    FigureWithData as FigureWithData,
+    Selection as Selection,
+    filled,
+    select as select,
+)
 from layerprobe.figures.tables import (
     NothingToPlotError as NothingToPlotError,
     best_layer_table,
@@ -39,52 +44,8 @@ from layerprobe.figures.tables import (
     selected_costs,
     similarity_rows,
 )
-from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES
 from layerprobe.probe.results.pending import pending_label
-
-
-@dataclass(frozen=True)
-class FigureWithData:
-    """A figure, the tidy rows that it shows, and its caption."""
-
-    figure: Figure
-    table: pd.DataFrame
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Targets and encoders of a study that a figure shows."""
-
-    targets: list[str]
-    layers: dict[str, list[str]]  # layers of each encoder, in order
-
-    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of these targets and encoders, and of baselines, which have no encoder."""
-        chosen = table["target"].isin(self.targets) & table["encoder"].isin([*self.layers, ""])
-        return table[chosen].reset_index(drop=True)
-
-    def present(self, table: pd.DataFrame) -> Selection:
-        """Return the targets and encoders that have rows in a table."""
-        targets, encoders = set(table["target"]), set(table["encoder"])
-        layers = {e: names for e, names in self.layers.items() if e in encoders}
-        return Selection([t for t in self.targets if t in targets], layers)
-
-
-def select(study: Study, *, target: str | None = None, encoder: str | None = None) -> Selection:
-    """Return one target or all, and one encoder or all.
-
-    Raises:
-        InputError: if the study has no such target or encoder
-    """
-    for kind, name, known in (("target", target, study.targets), ("encoder", encoder, list(study.layers))):
-        if name is not None and name not in known:
-            raise InputError(
-                "LP655", f"{kind} {name!r} is not in {study.folders[0]}; choose one of {', '.join(known)}."
-            )
-    layers = study.layers if encoder is None else {encoder: study.layers[encoder]}
-    return Selection(study.targets if target is None else [target], layers)
 
 
 def _heatmap(
@@ -92,7 +53,7 @@ def _heatmap(
 ) -> FigureWithData:
     check_controls(controls)
     selection = selection or select(study)
-    table = _filled(selection.rows(heatmap_table(study)))
+    table = filled(selection.rows(heatmap_table(study)))
     figure = heatmap_figure(
         table,
         layers=selection.layers,
@@ -106,7 +67,7 @@ def _heatmap(
 
 def _curves(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _filled(selection.rows(curves_table(study)))
+    table = filled(selection.rows(curves_table(study)))
     figure = curves_figure(
         table,
         layers=selection.layers,
@@ -120,7 +81,7 @@ def _curves(study: Study, width: float | None, selection: Selection | None = Non
 
 def _gain_over_random(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _filled(selection.rows(gain_table(study)))
+    table = filled(selection.rows(gain_table(study)))
     figure = gain_figure(
         table,
         layers=selection.present(table).layers,
@@ -138,7 +99,7 @@ def _gain(
     pairs: Sequence[EncoderPair] | None = None,
 ) -> FigureWithData:
     selection = selection or select(study)
-    table = _filled(selection.rows(encoder_gain_table(study, pairs)))
+    table = filled(selection.rows(encoder_gain_table(study, pairs)))
     gains = table[table["measure"] == "gain"]
     shifts = table[table["measure"] == "shift"]
     references = gains.drop_duplicates("encoder").set_index("encoder")["reference"]
@@ -157,7 +118,7 @@ def _gain(
 
 def _layer_weights(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _filled(selection.rows(layer_weights_table(study)))
+    table = filled(selection.rows(layer_weights_table(study)))
     selection = selection.present(table)
     figure = layer_weights_figure(
         table,
@@ -176,7 +137,7 @@ def _depth(study: Study, width: float | None, selection: Selection | None = None
     table = selection.rows(depth_table(study))
     if len(selection.targets) == 1:
         table = table[table["reference_target"] == ""].reset_index(drop=True)  # of one target alone there is none
-    depths = _filled(selection.rows(study.depth_table))
+    depths = filled(selection.rows(study.depth_table))
     contrasts = study.contrasts[study.contrasts["encoder"].isin(list(selection.layers))]
     figure = depth_figure(
         depths,
@@ -191,7 +152,7 @@ def _depth(study: Study, width: float | None, selection: Selection | None = None
 
 def _best_layer(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = _filled(selection.rows(best_layer_table(study)))
+    table = filled(selection.rows(best_layer_table(study)))
     figure = best_layer_figure(
         table, layers=selection.layers, targets=selection.targets, looks=_looks(study), width=width
     )
@@ -209,13 +170,13 @@ def _similarity(study: Study, width: float | None, selection: Selection | None =
     if selection is not None:
         kept = [*layers, RATINGS]
         table = table[table["encoder_a"].isin(kept) & table["encoder_b"].isin(kept)].reset_index(drop=True)
-    _filled(rows[rows["encoder_a"].isin(list(layers))])
+    filled(rows[rows["encoder_a"].isin(list(layers))])
     return FigureWithData(similarity_figure(rows, layers=layers, measure="cka", width=width), table)
 
 
 def _cost(study: Study, width: float | None, selection: Selection | None = None) -> FigureWithData:
     selection = selection or select(study)
-    table = check_known_cost(_filled(selected_costs(study, selection.targets, list(selection.layers))))
+    table = check_known_cost(filled(selected_costs(study, selection.targets, list(selection.layers))))
     return FigureWithData(cost_figure(table, width=width), table)
 
 
@@ -229,6 +190,9 @@ PLOTS: dict[str, Callable[..., FigureWithData]] = {  # of a study, a width in in
     "best-layer": _best_layer,
     "similarity": _similarity,
     "cost": _cost,
+    "time-map": time_map,
+    "time-curve": time_curve,
+    "erasure": erasure,
 }
 
 
@@ -333,17 +297,3 @@ def file_name(figure: str, study: Study) -> str:
 def _looks(study: Study) -> dict[str, Look]:
     """Return colour and marker of each encoder, the same in all figures of a study, whichever encoders they show."""
     return encoder_looks(list(study.layers))
-
-
-def _filled(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table that has rows.
-
-    Raises:
-        NothingToPlotError: if it has none
-    """
-    if table.empty:
-        raise NothingToPlotError(
-            "LP656",
-            "The run has no results of this target and encoder for this figure. Choose another target or encoder.",
-        )
-    return table

@@ -215,6 +215,45 @@ def cost(
     return _show("cost", runs, made, ax=ax, target=target, encoder=encoder)
 
 
+@_figure_or_axes
+def time_map(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the scores of all layers in each bin of time, of a run that was swept by position, onset or label of spans.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    made = Made(metric, width, style, out=out)
+    return _show("time-map", runs, made, ax=ax, target=target, encoder=encoder)
+
+
+@_figure_or_axes
+def time_curve(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the scores of the first, the highest-scoring and the last layer over time, with their confidence intervals.
+
+    Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    made = Made(metric, width, style, out=out)
+    return _show("time-curve", runs, made, ax=ax, target=target, encoder=encoder)
+
+
+@_figure_or_axes
+def erasure(
+    runs: Runs, *, metric: str | None = None, width: str | float | None = None, style: str | None = None,
+    ax: Axes | None = None, target: str | None = None, encoder: str | None = None, out: Path | str | None = None,
+) -> Figure | Axes:  # fmt: skip
+    """Plot the scores of layers without each concept that a sweep erased, compared with random directions.
+
+    Axes show the first concept. Arguments, results and errors are those of all functions in `figures.public`.
+    """
+    made = Made(metric, width, style, out=out)
+    return _show("erasure", runs, made, ax=ax, target=target, encoder=encoder)
+
+
 @dataclass(frozen=True)
 class Made:
     """How a figure is made and where it is saved, as the functions of this module take it."""

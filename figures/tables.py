@@ -13,19 +13,17 @@ from layerprobe.analysis.layers.depth import INTERVALS, SHIFT
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
 from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS
 from layerprobe.analysis.study import Study
+from layerprobe.figures.erasure_tables import erasure_rows
+from layerprobe.figures.errors import NothingToPlotError as NothingToPlotError
 from layerprobe.figures.plots.heatmap import CONTROL_NAMES
 from layerprobe.figures.plots.references import BASELINES
+from layerprobe.figures.time_tables import time_table
 from layerprobe.probe.cost.settings import COSTS
-from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import is_stack, relative_depth
 from layerprobe.probe.tasks.controls import CHANCE
 
 INTERVAL = ["ci_low", "ci_high", "interval"]
 BEST = ["in_best_set", "p_not_best", "win_rate"]
-
-
-class NothingToPlotError(InputError):
-    """A run lacks the results that a figure shows."""
 
 
 def _check_not_pending(study: Study, name: str) -> None:
@@ -268,6 +266,9 @@ TABLES: dict[str, Callable[[Study], pd.DataFrame]] = {
     "best-layer": best_layer_table,
     "similarity": similarity_rows,
     "cost": cost_rows,
+    "time-map": time_table,
+    "time-curve": time_table,
+    "erasure": erasure_rows,
 }
 
 

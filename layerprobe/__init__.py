@@ -25,11 +25,14 @@ if TYPE_CHECKING:
         best_layer as best_layer,
         curves as curves,
         depth as depth,
+        erasure as erasure,
         gain as gain,
         gain_over_random as gain_over_random,
         heatmap as heatmap,
         layer_weights as layer_weights,
         similarity as similarity,
+        time_curve as time_curve,
+        time_map as time_map,
     )
     from layerprobe.figures.report.report import write_report as write_report
     from layerprobe.probe import metrics as metrics
@@ -63,6 +66,9 @@ if TYPE_CHECKING:
     from layerprobe.probe.splits import SpeakerKFold as SpeakerKFold
     from layerprobe.probe.sweep.settings import plan_sweep as plan_sweep
     from layerprobe.probe.sweep.sweep import sweep as sweep
+    from layerprobe.probe.time.bins import plan_bins as plan_bins
+    from layerprobe.probe.time.peak_span import peak_span as peak_span
+    from layerprobe.probe.time.span_ratings import read_span_ratings as read_span_ratings
     from layerprobe.probe.weighted_sum.sklearn_api import LayerWeightedSum as LayerWeightedSum
     from layerprobe.sharing.pull import pull as pull
     from layerprobe.sharing.push import push as push
@@ -82,7 +88,8 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "deployment.deploy": ("deploy",),
     "figures.draw": ("draw",),
     "figures.public": (
-        "best_layer", "curves", "depth", "gain", "gain_over_random", "heatmap", "layer_weights", "similarity",
+        "best_layer", "curves", "depth", "erasure", "gain", "gain_over_random", "heatmap", "layer_weights",
+        "similarity", "time_curve", "time_map",
     ),
     "figures.report.report": ("write_report",),
     "probe.cache.store": ("Cache", "open_cache"),
@@ -108,6 +115,9 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.splits": ("SpeakerKFold",),
     "probe.sweep.settings": ("plan_sweep",),
     "probe.sweep.sweep": ("sweep",),
+    "probe.time.bins": ("plan_bins",),
+    "probe.time.peak_span": ("peak_span",),
+    "probe.time.span_ratings": ("read_span_ratings",),
     "probe.weighted_sum.sklearn_api": ("LayerWeightedSum",),
     "sharing.pull": ("pull",),
     "sharing.push": ("push",),
@@ -144,6 +154,7 @@ __all__ = [
     "describe",
     "distil",
     "draw",
+    "erasure",
     "export_onnx",
     "export_predictor",
     "extract",
@@ -156,6 +167,8 @@ __all__ = [
     "load_predictor",
     "metrics",
     "open_cache",
+    "peak_span",
+    "plan_bins",
     "plan_sweep",
     "predict",
     "pretrain",
@@ -164,11 +177,14 @@ __all__ = [
     "read_findings",
     "read_manifest",
     "read_run",
+    "read_span_ratings",
     "ridge_cca",
     "rsa",
     "similarity",
     "study",
     "sweep",
+    "time_curve",
+    "time_map",
     "train",
     "write_manifest",
     "write_report",

@@ -81,6 +81,14 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "reported" / "run"
 
 
+@pytest.fixture(scope="session")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with bins of time."""
+    from helpers.timed_run import timed_run
+
+    return timed_run(tmp_path_factory.mktemp("timed"))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

@@ -28,8 +28,10 @@ from layerprobe.analysis.findings.build import (
 )
 from layerprobe.analysis.findings.encoder_gain_sentences import encoder_gain_sentences
 from layerprobe.analysis.findings.encoder_gains import encoder_gain_findings
+from layerprobe.analysis.findings.erasure import erasure_findings
 from layerprobe.analysis.findings.records import N_LAYERS, Finding
 from layerprobe.analysis.findings.sentences import predicted_targets
+from layerprobe.analysis.findings.time import time_findings
 from layerprobe.analysis.formatting import shown_name
 from layerprobe.analysis.layers.depth import INTERVALS, MEASURES, SHIFT
 from layerprobe.analysis.layers.encoder_gains import EncoderPair
@@ -45,7 +47,7 @@ DEPTH_METHODS = {  # of differences: method and source; BCa of all other measure
     SHIFT: (SHIFT_METHOD, SHIFT_SOURCE),
     "weight_centre": ("delete-a-group jackknife over folds", "Kott (2001), J. Off. Stat. 17"),
 }
-ADJUSTED = ("encoder_gain", "encoder_shift")
+ADJUSTED = ("encoder_gain", "encoder_shift", "erasure")
 BANDED = "Nunez-Elizalde et al. (2019), NeuroImage 197"
 FUSION = {
     FUSED_RIDGE: "banded ridge regression on each encoder's layer with the lowest error on the inner folds",
@@ -66,7 +68,7 @@ def collect_findings(study: Study | Run | Path | str | Sequence[Run | Path | str
     of = study if isinstance(study, Study) else read_study(study)
     parts = [_layers, controls.chance, controls.gain_over_random, controls.selectivity, controls.gain_over_acoustic]
     parts += [_regrets, _depths, _depth_differences, _variance_partition, _encoder_differences]
-    parts += [encoder_gain_findings, _fusion, _subgroups, _cross_corpus]
+    parts += [encoder_gain_findings, _fusion, _subgroups, _cross_corpus, time_findings, erasure_findings]
     return _adjusted([finding for part in parts for finding in part(of)])
 
 
@@ -243,7 +245,7 @@ def _cross_corpus(study: Study) -> Iterator[Finding]:
 def _adjusted(findings: list[Finding]) -> list[Finding]:
     """Return the findings with p-values adjusted by Holm's method within each name and comparison.
 
-    Gains and shifts between encoders with the same layers are adjusted where they are computed.
+    Those of `ADJUSTED` are adjusted where they are computed.
     """
     families = pd.Series([repr(f.comparison) for f in findings], dtype=object)
     p = np.array([np.nan if f.name in ADJUSTED else f.p_value for f in findings])

@@ -10,6 +10,7 @@ from layerprobe.analysis.formatting import plural
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES
 from layerprobe.analysis.statistics.permutation import BY_SPEAKER
 from layerprobe.analysis.study import Study
+from layerprobe.analysis.time.bins import scored_rows
 from layerprobe.probe.metrics import CLASS_METRICS, METRIC_NAMES
 from layerprobe.probe.results.run_folder import CHOSEN
 
@@ -54,6 +55,7 @@ REFERENCES = {
 def methods_paragraph(study: Study) -> str:
     """Return the methods of a study in the past tense, with its numbers and with citations of `REFERENCES`."""
     sentences = [*_probes(study), *_statistics(study), *_controls(study), *_depth_and_mixes(study), *_several(study)]
+    sentences += _over_time(study)
     return " ".join(sentences)
 
 
@@ -67,7 +69,7 @@ def _probes(study: Study) -> Iterator[str]:
     sweep, encoders = plan["sweep"], _encoders(study)
     names = ", ".join(f"{e['upstream']} ({len(e['layers'])} layers, {e['precision']})" for e in encoders)
     yield (
-        f"We probed {names} on {corpus['n_utterances']:,} utterances of {corpus['n_speakers']:,} speakers of "
+        f"We probed {names} on {corpus['n_utterances']:,} {scored_rows(plan)} of {corpus['n_speakers']:,} speakers of "
         f"{corpus['name']} {corpus['version']}".rstrip()
         + f". Each layer was pooled over time ({', '.join(encoders[0]['poolings'])}); layer 0 is the input of the "
         "first transformer block and layer k the output of block k."
@@ -77,7 +79,7 @@ def _probes(study: Study) -> Iterator[str]:
         f"scored in {_protocol(plan)}; the penalty was chosen among {len(sweep['alphas'])} per target and layer on "
         f"{sweep['n_inner_folds']} inner {sweep.get('group_by') or 'speaker'}-disjoint folds."
     )
-    scores = f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out utterances"
+    scores = f"Scores are {METRIC_NAMES[study.metric]} over all {corpus['n_held_out']:,} held-out {scored_rows(plan)}"
     if study.metric in CLASS_METRICS:
         yield (
             "Ridge regressions of classes were fitted to an indicator of each class; the class was predicted whose "
@@ -209,6 +211,21 @@ def _several(study: Study) -> Iterator[str]:
             "Layers were compared by debiased linear CKA (Kornblith et al., 2019; Song et al., 2012) on a random "
             "sample of utterances stratified by speaker."
         )
+
+
+def _over_time(study: Study) -> Iterator[str]:
+    """Bins of time, and how their scores were tested."""
+    if study.bin_scores is None:
+        return
+    names = {"position": "relative position", "onset": "time from the beginning", "label": "the label of the span"}
+    bins = study.bin_scores.bins
+    yield (
+        f"Spans of each utterance were averaged in {len(bins.names)} bins of {names[bins.kind]}, and each layer was "
+        "probed for the rating of the utterance in each bin, with the same folds in all. Scores of layers and bins "
+        "were standardised by their means and standard deviations over permutations and compared with the maximum "
+        "over all of them (Westfall and Young, 1993); differences between bins were tested for all pairs by the "
+        "maximum statistic over resamples (Romano and Wolf, 2005)."
+    )
 
 
 def references(paragraph: str) -> list[str]:

@@ -34,6 +34,9 @@ NAMES = {
     "encoder_difference": "difference between encoders",
     "encoder_gain": "gain over another encoder with the same layers",
     "encoder_shift": "shift of depth between encoders with the same layers",
+    "erasure": "erased concept, compared with random directions",
+    "time_peak": "bin of time that predicts best",
+    "time_difference": "difference between bins of time",
     "fusion": "fused encoders",
     "fusion_gain": "gain of fusion",
     "subgroup": "score of a subgroup",
@@ -65,7 +68,8 @@ class Finding:
     detail: str = ""  # the fields below as a short text for people; not meant to be parsed
     p_value: float = NAN  # two-sided test of estimate = 0; of chance, one-sided permutation test over all layers
     p_adjusted: float = NAN  # by Holm (1979) within findings of the same name and comparison; see docs/formats.md
-    layers: tuple[str, ...] | None = None  # best_set: its layers; encoder_gain: those that score significantly better
+    # best_set: its layers; encoder_gain: those significantly better; erasure: those that lose more than by random ones
+    layers: tuple[str, ...] | None = None
     reference: str | None = None  # differences: what is subtracted, an encoder, a control or a choice of layer
     reference_layer: str | None = None  # encoder_difference, gains, regret: layer of the reference
     control: str | None = None  # chance, selectivity, random_init, depth, depth_difference: control of the scores
@@ -91,12 +95,26 @@ class Finding:
     n_speakers: int | None = None  # subgroup
     train_corpus: str | None = None  # cross_corpus
     test_corpus: str | None = None  # cross_corpus
+    concept: str | None = None  # erasure: concept that was erased, or several joined by "+"
+    rank: int | None = None  # erasure: directions that were erased
+    removed: float | None = None  # erasure: by how much the score is worse without the concept
+    removed_random: float | None = None  # erasure: and without random directions
+    fraction: float | None = None  # erasure: of R² that the concept removes; None where there is none above chance
+    fraction_ci_low: float | None = None
+    fraction_ci_high: float | None = None
+    fraction_random: float | None = None  # erasure: of R² that random directions remove
+    is_above_chance: bool | None = None  # erasure: whether the layer predicts the target above chance as it is
+    bins_kind: str | None = None  # time_peak, time_difference: position, onset or label
+    bin: str | None = None  # time_peak, time_difference: the bin of the score, or that of the higher one
+    bins: tuple[str, ...] | None = None  # time_peak: bins of the layer not significantly worse than its best
+    reference_bin: str | None = None  # time_difference: bin that is subtracted
+    n_bins: int | None = None  # time_peak: bins of the map
     worse_layers: tuple[str, ...] | None = None  # encoder_gain: layers that score significantly worse
 
     @property
     def comparison(self) -> tuple[str | None, ...]:
-        """Key of the findings whose p-values are adjusted together; all differences of encoders have the same."""
-        if self.name == "encoder_difference":
+        """Key of the findings whose p-values are adjusted together: one for all differences of encoders, or of bins."""
+        if self.name in ("encoder_difference", "time_difference"):
             return (self.name,)
         kind = (self.reference, self.control, self.measure, self.component, self.probe, self.added, self.alone)
         return (self.name, *kind)
@@ -145,8 +163,8 @@ def _findings(content: dict[str, Any], path: Path) -> list[Finding]:
     found = []
     for record in content["findings"]:
         values: dict[str, Any] = {k: NAN if v is None and k in floats else v for k, v in record.items()}
-        for name in ("layers", "worse_layers"):
-            values[name] = None if values[name] is None else tuple(values[name])
+        for name in ("layers", "worse_layers", "bins"):
+            values[name] = None if values.get(name) is None else tuple(values[name])
         found.append(Finding(**values))
     return found
 

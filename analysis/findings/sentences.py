@@ -8,7 +8,9 @@ import numpy as np
 
 from layerprobe.analysis.findings.depth_sentences import depth_sentences
 from layerprobe.analysis.findings.encoder_gain_sentences import encoder_gain_sentences
+from layerprobe.analysis.findings.erasure_sentences import erasure_sentences
 from layerprobe.analysis.findings.records import Finding
+from layerprobe.analysis.findings.time_sentences import time_sentences
 from layerprobe.analysis.formatting import layer_kind, layer_ranges, number_text, p_text, shown_name
 from layerprobe.analysis.statistics.permutation import exceeds_chance, is_significant
 from layerprobe.probe.metrics import LOWER_IS_BETTER, METRIC_NAMES
@@ -28,7 +30,7 @@ def headlines(findings: Sequence[Finding]) -> list[str]:
             sentences += _target_sentences([f for f in of_encoder if f.target == target])
         sentences += depth_sentences(of_encoder, {t: found for (e, t), found in predicted.items() if e == encoder})
     sentences += [*_encoder_sentences(findings), *encoder_gain_sentences(findings, predicted)]
-    return [*sentences, *_fusion_sentences(findings)]
+    return [*sentences, *_fusion_sentences(findings), *time_sentences(findings), *erasure_sentences(findings)]
 
 
 def predicted_targets(findings: Sequence[Finding]) -> dict[tuple[str, str], bool | None]:

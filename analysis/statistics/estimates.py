@@ -12,10 +12,12 @@ from layerprobe.analysis.statistics.bootstrap import bca_interval, bca_p_value, 
 
 BCA_SPEAKERS = "bca_95_speakers"  # 95 % BCa bootstrap interval over speakers
 PERCENTILE_SPEAKERS = "percentile_95_speakers"  # 95 % expanded percentile interval over speakers
+SIMULTANEOUS_SPEAKERS = "simultaneous_95_speakers"  # 95 % interval over speakers that holds for all differences at once
 JACKKNIFE_FOLDS = "jackknife_95_folds"  # 95 % delete-a-group jackknife interval over folds
 INTERVAL_NAMES = {
     BCA_SPEAKERS: "95 % CI over speakers",
     PERCENTILE_SPEAKERS: "95 % CI over speakers",
+    SIMULTANEOUS_SPEAKERS: "simultaneous 95 % CI over speakers",
     JACKKNIFE_FOLDS: "95 % CI over folds",
     "": "range over folds",  # scores without an interval
 }

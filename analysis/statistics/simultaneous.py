@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm, t as student
 
+from layerprobe.analysis.statistics.bootstrap import LEVEL
 from layerprobe.analysis.statistics.estimates import FEWEST_SPEAKERS, MOST_UNDEFINED, SAME_SCORES, BootstrapSample
 
 
@@ -25,25 +27,57 @@ def max_statistic(sample: BootstrapSample, *, inflation: float = 1.0, tested: np
         tested: ``(n_scores,)``, what is compared instead of the estimates, and no further from 0 than they are, so that
             p-values can only rise; None for the estimates
     """
-    estimate, resamples = np.atleast_1d(sample.estimate), np.atleast_2d(sample.resamples)
-    defined, counted = np.isfinite(resamples), np.atleast_1d(sample.counted)
-    known = np.isfinite(estimate) & (defined.mean(axis=0) >= 1 - MOST_UNDEFINED) & (counted >= FEWEST_SPEAKERS)
-    p = np.full(len(estimate), np.nan)
-    error = np.zeros(len(estimate))
-    error[known] = np.nanstd(resamples[:, known], axis=0)
-    p[known] = 1.0
-    varies = known & (error > SAME_SCORES)
+    estimate, counted = np.atleast_1d(sample.estimate), np.atleast_1d(sample.counted)
+    found = _deviations(sample)
+    p = np.where(found.known, 1.0, np.nan)
+    varies, error = found.varies, found.error
     if not varies.any():
         return p
-    off = np.abs(np.where(defined, resamples, estimate) - estimate)[:, varies] / error[varies]
     n = counted[varies].astype(float)
     of = estimate if tested is None else np.atleast_1d(tested)
     ratio = np.abs(of[varies]) / (error[varies] * np.sqrt(n / (n - 1)) * inflation)
-    found = norm.isf(student.sf(ratio, n - 1))  # the normal deviate of the same tail as this one of Student's t
-    largest = np.sort(off.max(axis=1))
-    n_beyond = len(largest) - np.searchsorted(largest, found, side="left")
-    p[varies] = (1 + n_beyond) / (1 + len(largest))
+    reached = norm.isf(student.sf(ratio, n - 1))  # the normal deviate of the same tail as this one of Student's t
+    n_beyond = len(found.largest) - np.searchsorted(found.largest, reached, side="left")
+    p[varies] = (1 + n_beyond) / (1 + len(found.largest))
     return p
+
+
+def simultaneous_margins(sample: BootstrapSample, *, inflation: float = 1.0) -> np.ndarray:
+    """Return how far the 95 % interval of each score reaches to either side, ``(n_scores,)``, for all scores at once.
+
+    All intervals together hold their true values in 95 % of corpora; one excludes 0 where the p-value of
+    `max_statistic` is at most .05. Arguments are those of `max_statistic`. A score that does not vary has the margin 0,
+    one without a p-value NaN.
+    """
+    found, counted = _deviations(sample), np.atleast_1d(sample.counted)
+    margins = np.where(found.known, 0.0, np.nan)
+    if found.varies.any():
+        n = counted[found.varies].astype(float)
+        reach = student.isf(norm.sf(np.quantile(found.largest, LEVEL)), n - 1) * np.sqrt(n / (n - 1))
+        margins[found.varies] = found.error[found.varies] * reach * inflation
+    return margins
+
+
+@dataclass(frozen=True)
+class _Deviations:
+    """How scores vary over resamples."""
+
+    known: np.ndarray  # (n_scores,), defined in enough resamples and of enough speakers
+    varies: np.ndarray  # (n_scores,), known and not the same in all resamples
+    error: np.ndarray  # (n_scores,), standard error, 0 where it is not known
+    largest: np.ndarray  # (n_resamples,), ascending: largest standardised deviation of all that vary
+
+
+def _deviations(sample: BootstrapSample) -> _Deviations:
+    estimate, resamples = np.atleast_1d(sample.estimate), np.atleast_2d(sample.resamples)
+    defined, counted = np.isfinite(resamples), np.atleast_1d(sample.counted)
+    known = np.isfinite(estimate) & (defined.mean(axis=0) >= 1 - MOST_UNDEFINED) & (counted >= FEWEST_SPEAKERS)
+    error = np.zeros(len(estimate))
+    error[known] = np.nanstd(resamples[:, known], axis=0)
+    varies = known & (error > SAME_SCORES)
+    off = np.abs(np.where(defined, resamples, estimate) - estimate)[:, varies]
+    largest = np.sort((off / error[varies]).max(axis=1)) if varies.any() else np.zeros(0)
+    return _Deviations(known, varies, error, largest)
 
 
 def training_inflation(n_test: Sequence[int], n_train: Sequence[int]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from layerprobe.analysis.formatting import shown_name
-from layerprobe.figures.layout.style import size_in_inches, text_width
+from layerprobe.figures.layout.style import line_height, size_in_inches, text_width
 from layerprobe.probe.layer_names import FINAL, is_stack, n_blocks, relative_depth
 
 GAP = 0.35  # cells between the last block and ``final``, the same block after the final norm
@@ -72,6 +72,19 @@ def overhang(layers: Iterable[list[str]], size: float) -> float:
 def is_rotated(layers: list[str], cell: float, size: float) -> bool:
     """Return whether tick labels are rotated by 90 degrees, because names of features do not fit side by side."""
     return not is_stack(layers) and max(text_width(shown_name(n), size) for n in layers) + 0.4 * size / 72 > cell
+
+
+def layer_labels_height(layers: list[str], panel: float, size: float) -> float:
+    """Return the height in inches of the tick labels below a panel whose limits are the `span` of its layers.
+
+    Args:
+        layers: in order
+        panel: inches of the panel's width
+        size: of the font in points
+    """
+    low, high = span(layers)
+    rotated = is_rotated(layers, panel * cell_width(layers) / (high - low), size)
+    return 0.1 + (max(text_width(shown_name(n), size) for n in layers) if rotated else line_height(size))
 
 
 def name_layers(ax: Axes, layers: list[str], *, size: float, axis: Literal["x", "y"] = "x") -> Axes:

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from layerprobe.analysis.formatting import shown_name
-from layerprobe.figures.layout.layer_axis import cell_width, centres, is_rotated, name_layers, overhang, span
+from layerprobe.figures.layout.layer_axis import cell_width, centres, layer_labels_height, name_layers, overhang, span
 from layerprobe.figures.layout.panels import EDGE, legend_below, panels_across, plan_legend, titles, titles_height
 from layerprobe.figures.layout.style import (
     Look,
@@ -79,7 +78,7 @@ def best_layer_figure(
     across = panels_across(len(targets), width=width, left=left, right=right, natural=1.9, gap=0.22)
     names = titles(targets, across.panel, size + 1)
     encoders = {e: wrapped(e, across.all_width - left - EDGE, size + 1, bold=True) for e in layers}
-    title, ticks = titles_height(names, size), {e: _below(layers[e], across.panel, small) for e in layers}
+    title, ticks = titles_height(names, size), {e: layer_labels_height(layers[e], across.panel, small) for e in layers}
     n_rows = -(-len(targets) // across.n_columns)
     head = line_height(size + 1, max(1 + name.count("\n") for name in encoders.values())) + 0.04
     entries = {}
@@ -117,10 +116,3 @@ def best_layer_figure(
         figure.text(middle, bottom / height, axis_label, ha="center", va="bottom")
         legend_below(figure, list(entries.values()), legend)
         return lay_out(figure)
-
-
-def _below(layers: list[str], panel: float, size: float) -> float:
-    """Return the height in inches of the layer labels below a panel."""
-    low, high = span(layers)
-    rotated = is_rotated(layers, panel * cell_width(layers) / (high - low), size)
-    return 0.1 + (max(text_width(shown_name(n), size) for n in layers) if rotated else line_height(size))

@@ -26,6 +26,7 @@ from layerprobe.analysis.layers.depth import MEASURES, SHIFT
 from layerprobe.analysis.layers.shift import REACH
 from layerprobe.analysis.similarity.compare_layers import can_be_compared, compare_layers
 from layerprobe.analysis.study import SIMILARITY, Study, study
+from layerprobe.analysis.time.bins import scored_rows
 from layerprobe.figures.captions import resampled_units
 from layerprobe.figures.draw import PLOTS, NothingToPlotError, file_name, plot
 from layerprobe.figures.layout.style import save
@@ -131,6 +132,7 @@ def report_html(run: Run, pages: list[Page]) -> str:
     return environment.get_template("report.html").render(
         fingerprint=run.fingerprint,
         corpus=run.plan["corpus"],
+        scored_rows=scored_rows(run.plan),
         split=_split(sweep),
         units=resampled_units(first),
         style=(HERE / "page.css").read_text(encoding="utf-8"),

@@ -23,7 +23,9 @@ from layerprobe.figures.plots.references import BASELINES
 from layerprobe.figures.report.classes import classes_section
 from layerprobe.figures.report.cost import cost_section
 from layerprobe.figures.report.encoder_gains import encoder_gain_section
+from layerprobe.figures.report.erasure import erasure_sections
 from layerprobe.figures.report.tables import INTERVAL, Section, Table
+from layerprobe.figures.report.time import time_sections
 from layerprobe.probe.metrics import DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.results.run_folder import POOLED
 
@@ -43,6 +45,8 @@ def make_sections(study: Study, findings: list[Finding]) -> list[Section]:
             ],
             figure="curves",
         ),
+        *time_sections(study),
+        *erasure_sections(study),
         _layer_selection(study),
         _depth(study),
         Section("Gain over random initialisation", figure="gain-over-random"),

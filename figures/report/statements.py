@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layerprobe.analysis.findings.erasure_sentences import ERASURE, erasure_statements
 from layerprobe.analysis.findings.records import Finding
 from layerprobe.analysis.findings.sentences import headlines, predicts_above_chance
+from layerprobe.analysis.findings.time_sentences import TIME
 from layerprobe.analysis.formatting import shown_name
 
 SHOWN = 6  # statements of a group that are shown at once; the others on demand
@@ -27,6 +29,9 @@ SECTIONS = {  # title of the section with the figure or table of a finding
     "encoder_gain": "Gain over another encoder",
     "encoder_shift": "Gain over another encoder",
     "fusion_gain": "Fusion",
+    "erasure": "Through what",
+    "time_peak": "When",
+    "time_difference": "When",
 }
 ENCODERS: dict[str, Callable[[Finding], tuple[str | None, ...]]] = {  # whose chance levels a sentence needs
     "depth_difference": lambda f: (f.encoder,),
@@ -64,7 +69,7 @@ def statement_groups(findings: Sequence[Finding]) -> list[Group]:
     groups, below, used = [], [], set()
     for target in dict.fromkeys(f.target for f in findings if f.name == "highest_scoring_layer"):
         parts = [
-            [f for f in findings if f.encoder == encoder and f.target == target]
+            [f for f in findings if f.encoder == encoder and f.target == target and f.name not in (*TIME, *ERASURE)]
             for encoder in dict.fromkeys(f.encoder for f in findings)
         ]
         statements: list[Statement] = []
@@ -79,6 +84,9 @@ def statement_groups(findings: Sequence[Finding]) -> list[Group]:
     for title, names in (("Depth", ("depth_difference",)), ("Encoders", of_encoders)):
         statements = [s for s in _of_names(findings, names, number) if s.text not in used]
         groups.append(_group(title, statements))
+    groups.append(_group("When", list(_over_time(findings, number))))
+    through = [Statement(text, number[id(f)], SECTIONS[f.name]) for text, f in erasure_statements(findings)]
+    groups.append(_group("Through what", through))
     if below:
         groups.append(_group("Not above chance", [_below_chance(below, number)]))
     return [group for group in groups if group.shown]
@@ -122,6 +130,19 @@ def _of_names(findings: Sequence[Finding], names: Sequence[str], number: dict[in
             for text in headlines([*kept, finding]):
                 if text not in base:
                     yield Statement(text, number[id(finding)], SECTIONS[finding.name])
+
+
+def _over_time(findings: Sequence[Finding], number: dict[int, int]) -> Iterator[Statement]:
+    """The sentences on bins of time; those on the difference of bins need the best one, too."""
+    for peak in findings:
+        if peak.name != "time_peak":
+            continue
+        first = list(headlines([peak]))
+        yield from (Statement(text, number[id(peak)], SECTIONS[peak.name]) for text in first)
+        for found in findings:
+            if found.name == "time_difference" and (found.encoder, found.target) == (peak.encoder, peak.target):
+                texts = [text for text in headlines([peak, found]) if text not in first]
+                yield from (Statement(text, number[id(found)], SECTIONS[found.name]) for text in texts)
 
 
 def _below_chance(parts: Sequence[Sequence[Finding]], number: dict[int, int]) -> Statement:

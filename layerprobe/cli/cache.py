@@ -43,9 +43,8 @@ def info(
         raise InputError("LP812", "--precision-loss sweeps a sample of the manifest: name a --manifest with ratings.")
     cache = open_cache(path)
     size = size_of(path)
-    output.print(
-        f"{path}: {cache.n_utterances} utterances, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}"
-    )
+    rows = "utterances" if cache.spans is None else f"spans of {cache.spans.n_parents} utterances"
+    output.print(f"{path}: {cache.n_utterances} {rows}, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}")
     for line in cache.plan.lines():
         output.print(f"  {line}")
     if cache.n_removed:
@@ -103,6 +102,10 @@ def repair(
         typer.Argument(parser=path_or_url, metavar="MANIFEST", help="Manifest that the cache was extracted from."),
     ],
     upstream: UpstreamOptions,
+    spans: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Spans that a cache of given spans was extracted with.")
+    ] = None,
+    tier: Annotated[str, typer.Option(help="Tier of the TextGrids of --spans.")] = "",
     jobs: Jobs = None,
     *,
     output: Output,
@@ -110,6 +113,7 @@ def repair(
     """Encode the utterances of damaged blocks again, and no others."""
     from layerprobe.probe.cache.layout import CACHE_QUARANTINE, open_group, read_plan
     from layerprobe.probe.data.manifest.read import read_manifest
+    from layerprobe.probe.data.spans import SpanOptions
     from layerprobe.probe.extraction.repair import repair as repair_stage
 
     progress = output.progress
@@ -120,7 +124,8 @@ def repair(
         plan = read_plan(path, open_group(path, "r"))
         settings = replace(settings, forward=plan.forward_option)
     encoder = settings.load(show_download=not output.quiet)
-    done = repair_stage(path, checked, encoder, jobs=jobs, progress=progress)
+    given = SpanOptions(spans, tier) if spans else None
+    done = repair_stage(path, checked, encoder, jobs=jobs, spans=given, progress=progress)
     output.print(f"{path}: {len(done.damages)} damaged files, {done.n_encoded} utterances encoded again.")
     output.print_quarantined(done.lost, file=path / CACHE_QUARANTINE)
 

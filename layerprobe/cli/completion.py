@@ -50,6 +50,7 @@ VALUES: dict[str, tuple[str, ...]] = {  # by parameter, or by command and parame
     "sweep folds": ("speakers",),
     "train pooling": ("attentive", "mean_std", "mean"),
     "train precision": ("auto", "float32", "bfloat16"),
+    "without": ("loudness", "f0", "duration", "gender", "speech_rate", "text", "speaker"),
     "width": ("column", "double"),
 }
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from layerprobe.cli.extract_options import (
+    ChosenOptions,
+    EmbeddingOptions,
+    EncoderOptions,
+    ParallelOptions,
+    SpanChoice,
+)
 from layerprobe.cli.options import (
     AudioOptions,
     ManifestPath,
@@ -20,7 +27,6 @@ from layerprobe.cli.options import (
 )
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.progress import clock_text
-from layerprobe.probe.training.options import option
 
 if TYPE_CHECKING:
     from layerprobe.probe.cache.plan import ExtractionPlan
@@ -30,66 +36,6 @@ if TYPE_CHECKING:
     from layerprobe.probe.extraction.settings import ExtractionSettings
 
 app = typer.Typer()
-
-
-@dataclass(frozen=True)
-class EncoderOptions(UpstreamOptions):
-    """The encoder to run; with a plan it may be omitted."""
-
-    encoder: str = option(
-        "",
-        help="Encoder: a hub name with an optional @revision, a local folder, embedded, or acoustic (features); may be "
-        "omitted with --plan.",
-    )
-
-
-@dataclass(frozen=True)
-class EmbeddingOptions:
-    """What is pooled of each utterance, and how a cache stores it."""
-
-    pooling: tuple[str, ...] = option(
-        (),
-        help="Pooling over frames (repeatable): mean, std, max, min, first_third, last_third, first_token or "
-        "normed_mean; by default mean and std of speech, mean and first_token of text.",
-    )
-    text_column: str = option("transcript", help="Column of the manifest that a text encoder reads.")
-    storage_dtype: str = option("float32", help="Data type of the stored embeddings: float32 or float16.")
-    prune: bool = option(False, help="Remove rows of utterances that the manifest no longer has.")
-    plan: Path | None = option(
-        None,
-        metavar="CACHE",
-        help="Cache whose plan is used again: encoder, random weights, precision, forward pass, channel, trimming, "
-        "poolings, text column and storage data type; options on the command line take precedence.",
-    )
-
-
-@dataclass(frozen=True)
-class ParallelOptions:
-    """Where utterances are encoded: threads of this process, several processes, or several machines."""
-
-    jobs: int | None = option(
-        None,
-        low=1,
-        help="Utterances encoded in parallel, or threads of a packed pass on the CPU; one per core by default.",
-    )
-    loaders: int | None = option(
-        None,
-        low=1,
-        help="Threads that decode audio; by default two on the CPU; on a GPU one per core but one, at most 8.",
-    )
-    batch_frames: int | None = option(
-        None,
-        low=1,
-        help="Frames of audio (50 a second; 1,500 of each window of Whisper) or tokens of text that a packed "
-        "forward pass takes together; chosen from the free memory by default.",
-    )
-    shard: str | None = option(None, help="Shard to fill, NUMBER/OF such as 3/16; cache merge joins all shards.")
-    processes: int | None = option(None, low=1, help="Number of processes, each with a GPU where there are some.")
-    dask: str | None = option(None, help="Address of a Dask scheduler whose workers fill the cache.")
-
-    def of(self, settings: ExtractionSettings) -> ExtractionSettings:
-        """Return settings with these options of one process."""
-        return replace(settings, jobs=self.jobs, loaders=self.loaders, batch_frames=self.batch_frames)
 
 
 @app.command(
@@ -108,6 +54,7 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     upstream: EncoderOptions,
     audio: AudioOptions,
     embedding: EmbeddingOptions,
+    span_choice: SpanChoice,
     parallel: ParallelOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be done and needed, and stop.")] = False,
     no_speakers: NoSpeakers = False,
@@ -125,7 +72,8 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     if sum(map(bool, (parallel.shard, parallel.processes, parallel.dask, embedding.prune or dry_run))) > 1:
         raise InputError("LP816", "Name one of --shard, --processes and --dask, and none with --prune or --dry-run.")
     shard = Shard.parse(parallel.shard) if parallel.shard else None
-    encoder_settings, settings, given = _chosen_settings(context, upstream, audio, embedding, parallel, output)
+    chosen = ChosenOptions(upstream, audio, embedding, span_choice, parallel)
+    encoder_settings, settings, given = _chosen_settings(context, chosen, output)
     if parallel.processes or parallel.dask:
         job = ExtractionJob(manifest, not no_speakers, encoder_settings, out, settings)
         _extract_in_parallel(job, parallel, given, output)
@@ -151,6 +99,9 @@ def extract(  # noqa: PLR0913 - each is an option, or a group of them
     if shard:
         output.print(f"Next: layerprobe cache merge {out} {manifest}, when every shard is complete")
         return
+    if settings.spans is not None:
+        output.print(f"Next: layerprobe sweep {done.path} {manifest} --by position --out runs/first")
+        return
     trained = encoder_settings.random_init is None
     caches = str(done.path) if trained else f"TRAINED.zarr --random-weights {done.path}"
     output.print(f"Next: layerprobe sweep {caches} {manifest} --out runs/first")
@@ -160,9 +111,10 @@ def _print_done(done: Extraction, output: Output) -> None:
     """Print what an extraction did, what bound it, and what was refused."""
     from layerprobe.probe.cache.layout import CACHE_QUARANTINE
 
+    of_spans = f", {done.n_spans} spans" if done.n_spans else ""
     rate = f" ({done.audio_seconds / done.seconds:.1f} s of audio per s)" if done.audio_seconds else ""
     output.print(
-        f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}, "
+        f"{done.path}: {done.n_extracted} utterances extracted in {clock_text(done.seconds)}{rate}{of_spans}, "
         f"{done.n_cached_before} were cached before, {len(done.quarantine)} quarantined."
     )
     output.print_quarantined(done.quarantine, file=done.path / CACHE_QUARANTINE)
@@ -177,12 +129,7 @@ def _print_done(done: Extraction, output: Output) -> None:
 
 
 def _chosen_settings(
-    context: typer.Context,
-    upstream: EncoderOptions,
-    audio: AudioOptions,
-    embedding: EmbeddingOptions,
-    parallel: ParallelOptions,
-    output: Output,
+    context: typer.Context, options_given: ChosenOptions, output: Output
 ) -> tuple[EncoderSettings, ExtractionSettings, ExtractionPlan | None]:
     """Return the settings of the command line, completed from the plan of ``--plan`` where there is one, and that plan.
 
@@ -195,12 +142,13 @@ def _chosen_settings(
     from layerprobe.probe.encoders.shipped import is_shipped
     from layerprobe.probe.extraction.settings import ExtractionSettings, encoder_name_in, gone_text, settings_in
 
+    upstream, audio, embedding = options_given.upstream, options_given.audio, options_given.embedding
     poolings = tuple(dict.fromkeys(embedding.pooling)) or None
     if embedding.plan is None:
         if not upstream.encoder:
             raise InputError("LP812", "Name an --encoder, or a --plan whose encoder is used again.")
         settings = ExtractionSettings(poolings, embedding.text_column, embedding.storage_dtype, reading=audio.reading())
-        return upstream.settings(), parallel.of(settings), None
+        return upstream.settings(), options_given.of(settings), None
     cache = open_cache(embedding.plan)
     plan = cache.plan
     names = (
@@ -223,7 +171,7 @@ def _chosen_settings(
         upstream.precision if "precision" in chosen else known.precision,
         upstream.forward if "forward" in chosen else known.forward,
     )
-    before = settings_in(plan)
+    before = settings_in(plan, options_given.spans.of(ExtractionSettings()).spans)
     reading = ReadingOptions(
         audio.channel if "channel" in chosen else before.reading.channel,
         audio.trim_silence if "trim_silence" in chosen else before.reading.trim_silence,
@@ -233,12 +181,13 @@ def _chosen_settings(
         embedding.text_column if "text_column" in chosen or plan.text_column is None else before.text_column,
         embedding.storage_dtype if "storage_dtype" in chosen else before.storage_dtype,
         reading=reading,
+        spans=before.spans,
     )
     options = ", ".join(f"--{name.replace('_', '-')}" for name in names if name in chosen)
     output.print(
         f"Plan of {embedding.plan}" + (f"; {options} of the command line instead of its own." if options else ".")
     )
-    return encoder, parallel.of(settings), plan
+    return encoder, options_given.of(settings), plan
 
 
 def _encoder_settings_in(plan: ExtractionPlan, name: str, upstream: EncoderOptions) -> EncoderSettings:

@@ -18,6 +18,9 @@ FIGURES = {
     "depth": "Plot the relative depth at which each target is predicted, and valence minus arousal.",
     "best-layer": "Plot how often each layer scores best in bootstrap resamples of the speakers.",
     "gain-over-random": "Plot the gain of each layer over the same architecture with random weights.",
+    "erasure": "Plot the score of each layer without each concept that a sweep erased, and without random directions.",
+    "time-map": "Plot the score of each layer in each bin of time, of a run swept by position, onset or label.",
+    "time-curve": "Plot the scores of the first, the highest-scoring and the last layer over time.",
 }
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from layerprobe.probe.cache.compaction import compaction_folders, resume_compaction
 from layerprobe.probe.cache.generation import GENERATION
 from layerprobe.probe.cache.journal import FILES, JOURNAL
 from layerprobe.probe.cache.layout import METADATA
 from layerprobe.probe.cache.lease import LEASE, LOCK, leased
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
-from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resume_compaction
+from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, size_of
 
@@ -54,4 +55,5 @@ def _copy(cache: Cache, path: Path) -> None:
         for begin in range(0, cache.n_utterances, BLOCK):
             block = np.arange(begin, min(begin + BLOCK, cache.n_utterances))
             for k, row in zip(block, cache.read_rows(block), strict=True):
-                writer.append(cache.utterance_ids[k], cache.audio_hashes[k], row)
+                span = None if cache.spans is None else cache.spans[int(k)]
+                writer.append(cache.utterance_ids[k], cache.audio_hashes[k], row, span)

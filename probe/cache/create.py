@@ -10,9 +10,17 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from layerprobe.probe.cache.journal import FILES
-from layerprobe.probe.cache.layout import ARRAYS, BLOCK, COORDINATES, ENCODER_FOLDER, METADATA, group_attributes
+from layerprobe.probe.cache.layout import (
+    BLOCK,
+    COORDINATES,
+    ENCODER_FOLDER,
+    METADATA,
+    group_attributes,
+    row_arrays,
+)
 from layerprobe.probe.cache.lease import LEASE, LOCK
 from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.spans import NUMBERS
 from layerprobe.probe.filesystem import PARTIAL, make_durable, zarr_store
 from layerprobe.probe.version import CACHE_FORMAT_VERSION, layerprobe_version
 
@@ -71,11 +79,12 @@ def create_group(
         dtype=plan.storage_dtype,
         fill_value=float("nan"),  # a row that was never written can't pass for one that was
         dimension_names=("utterance", "layer", "pooling", "feature"),
-        attributes={"coordinates": " ".join(ARRAYS[1:])},  # of the CF conventions, which xarray follows
+        attributes={"coordinates": " ".join(row_arrays(plan)[1:])},  # of the CF conventions, which xarray follows
         **COMMON,
     )
-    for name in ARRAYS[1:]:
-        group.create_array(name, shape=(0,), chunks=(BLOCK,), dtype=str, dimension_names=("utterance",), **COMMON)
+    for name in row_arrays(plan)[1:]:
+        kind: dict[str, Any] = {"dtype": "float64", "fill_value": float("nan")} if name in NUMBERS else {"dtype": str}
+        group.create_array(name, shape=(0,), chunks=(BLOCK,), dimension_names=("utterance",), **kind, **COMMON)
     return group
 
 

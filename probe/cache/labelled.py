@@ -19,7 +19,7 @@ def labelled_array(
     read_layer: ReadLayer,
     *,
     utterance_ids: np.ndarray,
-    audio_hashes: np.ndarray,
+    of_rows: dict[str, np.ndarray],
     layers: Sequence[str],
     poolings: Sequence[str],
     dim: int,
@@ -30,7 +30,7 @@ def labelled_array(
     Args:
         read_layer: reads rows of a layer, all poolings side by side; rows are given once each
         utterance_ids: ``(n_utterances,)``
-        audio_hashes: ``(n_utterances,)``
+        of_rows: coordinates with a value for each utterance, ``(n_utterances,)``, by name
         layers: names of the layers
         poolings: names of the poolings
         dim: number of features of one pooling of one layer
@@ -70,7 +70,7 @@ def labelled_array(
             "utterance_id": utterance_ids,
             "layer": list(layers),
             "pooling": list(poolings),
-            "audio_hash": ("utterance_id", audio_hashes),
+            **{name: ("utterance_id", values) for name, values in of_rows.items()},
         },
         name="embeddings",
         attrs=attributes,

@@ -8,7 +8,12 @@ array                     dimensions                                    content
 ``audio_hash``            ``(utterance,)``                              str, hash and span of the input; "" as above
 ``layer``, ``pooling``    ``(layer,)``, ``(pooling,)``                  str, coordinates
 ``extraction``            ``()``                                        int8, a container variable; its value is 0
+``parent``, ``label``     ``(utterance,)``                              str, of a span cache alone; "" as above
+``start``, ``end``        ``(utterance,)``                              float64 seconds, of a span cache alone; NaN …
+``duration``              ``(utterance,)``                              float64 seconds, of the span's utterance
 ========================  ============================================  ==========================================
+
+In a span cache a row is a span of an utterance, and ``utterance_id`` holds the span's id (`probe.cache.spans`).
 
 A shard of ``embeddings`` holds a block of 512 utterances and an inner chunk one layer of it, so that writing a block
 and reading one layer over all utterances are both sequential; every chunk of every array carries its crc32c. A block
@@ -39,6 +44,7 @@ import zarr
 
 from layerprobe.probe.cache.journal import FILES, JOURNAL, BlockLine, CacheDamagedError, check_format_version
 from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.spans import SPAN_ARRAYS
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import (
     QUARANTINE,
@@ -53,7 +59,7 @@ from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.version import CACHE_FORMAT_VERSION
 
 BLOCK = 512  # utterances in a shard: 50 MB for 25 layers of 1024 in one pooling
-ARRAYS = ("embeddings", "utterance_id", "audio_hash")  # those with a row per utterance
+ARRAYS = ("embeddings", "utterance_id", "audio_hash")  # those with a row per utterance in every cache
 COORDINATES = ("layer", "pooling")
 CACHE_QUARANTINE = f"{FILES}/{QUARANTINE}"
 METADATA = "zarr.json"
@@ -82,6 +88,11 @@ class CacheMismatchError(InputError):
     def __reduce__(self) -> tuple[type[CacheMismatchError], tuple[Path, ExtractionPlan, ExtractionPlan, str]]:
         """Return what makes the error anew in another process."""
         return type(self), self._made_of
+
+
+def row_arrays(plan: ExtractionPlan) -> tuple[str, ...]:
+    """Return the names of a cache's arrays with a value for each row, the embeddings first."""
+    return (*ARRAYS, *SPAN_ARRAYS) if plan.spans else ARRAYS
 
 
 def group_attributes(path: Path) -> dict[str, Any]:
@@ -128,7 +139,8 @@ def consolidate(path: Path) -> None:
         CacheDamagedError: if the metadata of an array are missing or can't be read
     """
     group = json.loads((path / METADATA).read_bytes())
-    names = [*ARRAYS, *COORDINATES, FILES]
+    of_spans = SPAN_ARRAYS if group.get("attributes", {}).get("plan", {}).get("spans") else ()
+    names = [*ARRAYS, *of_spans, *COORDINATES, FILES]
     try:
         metadata = {name: json.loads((path / name / METADATA).read_bytes()) for name in names}
     except (FileNotFoundError, ValueError) as error:
@@ -158,7 +170,7 @@ def read_plan(path: Path, group: zarr.Group) -> ExtractionPlan:
     """
     content: Any = dict(group.attrs)["plan"]
     known = {field.name for field in fields(ExtractionPlan)}
-    other = sorted(known.symmetric_difference(content))
+    other = sorted(known.symmetric_difference({"spans", *content}))  # the plan of whole utterances lacks it
     if other:
         raise InputError(
             "LP402",
@@ -169,13 +181,14 @@ def read_plan(path: Path, group: zarr.Group) -> ExtractionPlan:
 
 
 def open_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """Open one of `ARRAYS`.
+    """Open one of `row_arrays`.
 
     Raises:
         CacheDamagedError: if the group has no such array, or its metadata can't be read
     """
     try:
-        array = group.get(name)
+        with zarr.config.set({"array.write_empty_chunks": True}):  # labels that are all "" and blocks of removed rows
+            array = group.get(name)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CacheDamagedError(
             "LP411", f"{group.store_path}: the metadata of {name} can't be read ({error}). {ADVICE}"
@@ -214,15 +227,15 @@ def read_array(
     return values
 
 
-def check_digests(path: Path, lines: dict[int, BlockLine]) -> None:
-    """Check that utterance ids and audio hashes are those that were written.
+def check_digests(path: Path, plan: ExtractionPlan, lines: dict[int, BlockLine]) -> None:
+    """Check that utterance ids, audio hashes and spans are those that were written.
 
     The embeddings, which are large, are left to `probe.cache.verify.verify`.
 
     Raises:
         CacheDamagedError: if a file is missing or another
     """
-    written = [(name, line) for line in lines.values() for name in ARRAYS[1:] if line.files]
+    written = [(name, line) for line in lines.values() for name in row_arrays(plan)[1:] if line.files]
 
     def matches(name: str, line: BlockLine) -> bool:
         try:
@@ -240,7 +253,7 @@ def check_digests(path: Path, lines: dict[int, BlockLine]) -> None:
 
 
 def block_file(path: Path, name: str, block: int) -> Path:
-    """Return the path of one block's file of one of `ARRAYS`."""
+    """Return the path of one block's file of one of `row_arrays`."""
     return path.joinpath(name, "c", str(block), *(["0"] * (3 if name == "embeddings" else 0)))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from layerprobe.probe.fingerprints import plan_fingerprint
+from layerprobe.probe.fingerprints import text_fingerprint
 from layerprobe.probe.layer_names import is_stack, n_blocks
 
 PACKED_FORWARDS = ("packed", "equal lengths", "masked")  # forward passes that take utterances together
@@ -35,10 +36,11 @@ class ExtractionPlan:
     precision: str  # of its matrix products
     storage_dtype: str  # of the embeddings on disk
     libraries: str  # versions that can change a number
+    spans: str = ""  # which intervals of each utterance are pooled, and by which frames; "" for whole utterances
 
     def fingerprint(self) -> str:
         """Return twelve hex digits that the cache and every later table carry."""
-        return plan_fingerprint(self)
+        return text_fingerprint(json.dumps(self.to_json(), sort_keys=True))
 
     def differences(self, other: ExtractionPlan) -> list[str]:
         """Return the fields that differ, each as text such as ``poolings mean, not mean, std``, this plan's first."""
@@ -51,13 +53,17 @@ class ExtractionPlan:
         return "packed" if self.forward in PACKED_FORWARDS else "single"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a dict of plain types, for the cache's attributes."""
-        return asdict(self)
+        """Return the plan as a dict of plain types, for the cache's attributes; without ``spans`` if it is empty.
+
+        A plan of whole utterances is thereby what it was before there were spans, with the same fingerprint.
+        """
+        content = asdict(self)
+        return content if self.spans else {name: value for name, value in content.items() if name != "spans"}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> ExtractionPlan:
         """Return the plan that `to_json` wrote."""
-        values = {**content, "layers": tuple(content["layers"]), "poolings": tuple(content["poolings"])}
+        values = {"spans": "", **content, "layers": tuple(content["layers"]), "poolings": tuple(content["poolings"])}
         return cls(**values)
 
     def lines(self) -> list[str]:

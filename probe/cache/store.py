@@ -7,7 +7,7 @@ read.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from layerprobe.probe.cache.journal import CacheDamagedError, n_complete_rows, r
 from layerprobe.probe.cache.labelled import labelled_array
 from layerprobe.probe.cache.layout import (
     ADVICE,
-    ARRAYS,
     BLOCK,
     CacheMismatchError,
     block_file,
@@ -32,12 +31,15 @@ from layerprobe.probe.cache.layout import (
     read_encoder_folder,
     read_plan,
     read_quarantine,
+    row_arrays,
     utterance_names,
 )
 from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.spans import SPAN_ARRAYS, Spans, in_whole_utterances
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import connect
 from layerprobe.probe.fingerprints import combined_fingerprint
+from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.layer_names import describe_layers, resolve_layer
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ READ_AT_ONCE = 16 * BLOCK  # rows
 class Cache:
     """A cache opened for reading: pooled embeddings ``(n_utterances, n_layers, n_poolings, dim)`` and their plan.
 
-    Rows of unfinished blocks and removed rows are left out everywhere but in ``n_rows``.
+    Rows of unfinished blocks and removed rows are left out everywhere but in ``n_rows``. In a span cache each row, and
+    what is called an utterance here, is a span of one; utterances of which a span is missing are left out.
     """
 
     path: Path
@@ -65,11 +68,18 @@ class Cache:
     generation: Generation  # at opening; the places of rows are right as long as the cache has it
     _embeddings: zarr.Array[Any] = field(repr=False)
     encoder_folder: str = ""  # absolute path that a local encoder was loaded from
+    spans: Spans | None = None  # of each row; None where the rows are whole utterances
 
     @property
     def n_utterances(self) -> int:
         """Number of utterances that can be read."""
         return len(self.utterance_ids)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """Utterances that are cached, each with the hash of the input of its row or of its spans' rows."""
+        names = self.utterance_ids if self.spans is None else self.spans.parent
+        return dict(zip(map(str, names), map(str, self.audio_hashes), strict=True))
 
     @property
     def n_removed(self) -> int:
@@ -173,7 +183,8 @@ class Cache:
 
         Returns:
             float32, indexed by ``utterance_id``; columns are ``0`` … ``dim - 1`` for one pooling, and ``mean_0``,
-            ``mean_1``, …, ``std_0``, … for all
+            ``mean_1``, …, ``std_0``, … for all. The index of spans also has their parent, start, end, label and
+            duration.
 
         Raises:
             InputError: if there is no such layer or pooling
@@ -182,14 +193,20 @@ class Cache:
         values = self.read_layer(layer, pooling=pooling)
         names: list[Any] = list(range(self.dim))
         columns = names if pooling is not None else [f"{name}_{k}" for name in self.poolings for k in names]
-        return pd.DataFrame(values, index=pd.Index(self.utterance_ids, name="utterance_id"), columns=columns)
+        index = pd.Index(self.utterance_ids, name="utterance_id")
+        if self.spans is not None:
+            columns_of_spans = self.spans.frame()
+            columns_of_spans.insert(0, "utterance_id", self.utterance_ids)
+            index = pd.MultiIndex.from_frame(columns_of_spans)
+        return pd.DataFrame(values, index=index, columns=columns)
 
     def to_xarray(self) -> xarray.DataArray:
         """Return the embeddings as an array with labelled dimensions, read when they are used.
 
         Returns:
             float32 ``(utterance_id, layer, pooling, feature)`` with coordinates ``utterance_id``, ``layer``,
-            ``pooling`` and ``audio_hash``; a selection reads only the layers and rows that it needs
+            ``pooling`` and ``audio_hash``, of spans also ``parent``, ``start``, ``end``, ``label`` and ``duration``; a
+            selection reads only the layers and rows that it needs
 
         Raises:
             InputError: if xarray is not installed
@@ -197,7 +214,7 @@ class Cache:
         return labelled_array(
             self.read_layer,
             utterance_ids=self.utterance_ids,
-            audio_hashes=self.audio_hashes,
+            of_rows={"audio_hash": self.audio_hashes, **_columns(self.spans)},
             layers=self.layers,
             poolings=self.poolings,
             dim=self.dim,
@@ -219,12 +236,13 @@ class Cache:
         return f"<table>{rows}</table>"
 
     def _facts(self) -> list[tuple[str, str]]:
+        of_spans = "utterances" if self.spans is None else f"spans of {self.spans.n_parents} utterances"
         removed = f" ({self.n_removed} removed rows on disk)" if self.n_removed else ""
         size = self.n_rows * self.values_per_utterance * self._embeddings.dtype.itemsize
         kind = "layers" if self.plan.is_stack else "features"
         return [
             ("encoder", self.plan.upstream + ("" if self.plan.random_init is None else ", random weights")),
-            ("utterances", f"{self.n_utterances} utterances{removed}"),
+            ("utterances", f"{self.n_utterances} {of_spans}{removed}"),
             (kind, f"{len(self.layers)} {kind} ({describe_layers(self.layers)})"),
             ("poolings", " and ".join(self.poolings) + " pooling"),
             ("dim", str(self.dim)),
@@ -262,18 +280,34 @@ def open_cache(path: Path | str) -> Cache:
     group = open_group(path, "r")
     generation = stable_generation(path)
     lines = read_journal(path)
-    check_digests(path, lines)
-    n = n_complete_rows(lines)
     plan = read_plan(path, group)
-    ids, hashes = (read_array(path, open_array(group, name), slice(0, n)).astype(object) for name in ARRAYS[1:])
+    check_digests(path, plan, lines)
+    n = n_complete_rows(lines)
+    ids, hashes = (
+        read_array(path, open_array(group, name), slice(0, n)).astype(object) for name in ("utterance_id", "audio_hash")
+    )
     ids = np.array(utterance_names(path, ids), dtype=object)
-    short = [name for name in ARRAYS if open_array(group, name).shape[0] < n]
+    short = [name for name in row_arrays(plan) if open_array(group, name).shape[0] < n]
     if short:
         raise CacheDamagedError(
             "LP411", f"{path}: {short[0]} is shorter than the {n} rows that the journal names. {ADVICE}"
         )
-    live = np.flatnonzero(ids != "")
+    spans = _read_spans(path, group, ids) if plan.spans else None
+    live = np.flatnonzero(ids != "" if spans is None else in_whole_utterances(spans.parent, hashes))
+    spans = None if spans is None else spans.take(live)
     embeddings, quarantine = open_array(group, "embeddings"), read_quarantine(path)
     check_generation(path, generation)
     folder = read_encoder_folder(group)
-    return Cache(path, plan, ids[live], hashes[live], quarantine, live, n, generation, embeddings, folder)
+    return Cache(path, plan, ids[live], hashes[live], quarantine, live, n, generation, embeddings, folder, spans)
+
+
+def _read_spans(path: Path, group: zarr.Group, ids: np.ndarray) -> Spans:
+    """Read the spans of rows with these ids; those of removed rows have no parent."""
+    live, part = ids != "", slice(0, len(ids))
+    spans = Spans(*(read_array(path, open_array(group, name), part, rows=live) for name in SPAN_ARRAYS))
+    parents, labels = (np.where(live, column.astype(object), "") for column in (spans.parent, spans.label))
+    return replace(spans, parent=np.array([normalise_name(name) for name in parents], dtype=object), label=labels)
+
+
+def _columns(spans: Spans | None) -> dict[str, np.ndarray]:
+    return {} if spans is None else {name: getattr(spans, name) for name in SPAN_ARRAYS}

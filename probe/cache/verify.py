@@ -13,7 +13,6 @@ import zarr
 from layerprobe.probe.cache.generation import check_generation, read_generation
 from layerprobe.probe.cache.journal import FILES, BlockLine, CacheDamagedError, n_complete_rows, read_journal
 from layerprobe.probe.cache.layout import (
-    ARRAYS,
     METADATA,
     block_file,
     consolidated_metadata,
@@ -21,13 +20,16 @@ from layerprobe.probe.cache.layout import (
     open_group,
     read_array,
     read_plan,
+    row_arrays,
 )
 from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.spans import NUMBERS
 from layerprobe.probe.cache.store import BLOCK, Cache
 from layerprobe.probe.filesystem import connect, digest_of
 from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.progress import NullProgress
 
+EMBEDDINGS = "embeddings"
 DIFFERENT = f"its {METADATA} differs from the copy in that of the group"
 
 
@@ -71,11 +73,11 @@ def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Da
     group, generation = open_group(path, "r"), read_generation(path)
     plan, lines = read_plan(path, group), read_journal(path)
     found = _metadata_damages(path, group, plan, n_complete_rows(lines))
-    readable = not {damage.array for damage in found} & set(ARRAYS)
+    readable = not {damage.array for damage in found} & set(row_arrays(plan))
     progress.begin("verify", len(lines), "blocks")
     try:
         for block in sorted(lines) if readable else ():
-            found += _damages(path, lines[block], plan.layers)
+            found += _damages(path, lines[block], plan)
             progress.advance(1, f"{len(found)} damaged files")
     finally:
         progress.end()
@@ -125,7 +127,7 @@ def coverage(cache: Cache, utterance_ids: list[str]) -> tuple[int, int, int]:
     Returns:
         the manifest's utterances that are cached, those that are quarantined, and rows of utterances not in it
     """
-    cached, refused = set(cache.utterance_ids), set(cache.quarantine["utterance_id"])
+    cached, refused = set(cache.contents), set(cache.quarantine["utterance_id"])
     wanted = set(utterance_ids)
     return len(wanted & cached), len(wanted & (refused - cached)), len(cached - wanted)
 
@@ -140,8 +142,9 @@ def _metadata_damages(path: Path, group: zarr.Group, plan: ExtractionPlan, n_row
     copies = consolidated_metadata(path)
     labels = {"layer": list(plan.layers), "pooling": list(plan.poolings), FILES: 0}
     faults = {}
-    for name in (*ARRAYS, *labels):
-        fault = _metadata_fault(path, name, copies.get(name), n_rows if name in ARRAYS else None)
+    arrays = row_arrays(plan)
+    for name in (*arrays, *labels):
+        fault = _metadata_fault(path, name, copies.get(name), n_rows if name in arrays else None)
         faults[name] = fault or (_label_fault(path, group, name, labels[name]) if name in labels else "")
     return [Damage(None, range(0), name, fault, (), ()) for name, fault in faults.items() if fault]
 
@@ -179,13 +182,13 @@ def _label_fault(path: Path, group: zarr.Group, name: str, expected: object) -> 
     return "" if values == expected else "its values are not those of the plan"
 
 
-def _damages(path: Path, line: BlockLine, layers: tuple[str, ...]) -> list[Damage]:
-    faults = {name: fault for name in ARRAYS if (fault := _fault(path, line, name))}
+def _damages(path: Path, line: BlockLine, plan: ExtractionPlan) -> list[Damage]:
+    faults = {name: fault for name in row_arrays(plan) if (fault := _fault(path, line, name))}
     if not faults:
         return []
     ids = tuple(u for u in block_ids(path, line) or () if u)
     return [
-        Damage(line.block, _rows(line), name, fault, _unreadable(path, line, layers) if name == ARRAYS[0] else (), ids)
+        Damage(line.block, _rows(line), name, fault, _unreadable(path, line, plan.layers, name), ids)
         for name, fault in faults.items()
     ]
 
@@ -198,7 +201,7 @@ def _fault(path: Path, line: BlockLine, name: str) -> str:
     if line.files and digest_of(file) == line.files.get(name):
         return ""
     rows, array = _rows(line), open_array(open_group(path, "r"), name)
-    live = _live_rows(path, line) if name == ARRAYS[0] else None
+    live = _live_rows(path, line) if name in (EMBEDDINGS, *NUMBERS) else None
     try:
         read_array(path, array, slice(rows.start, rows.stop), first=rows.start, rows=live)
     except CacheDamagedError:
@@ -212,8 +215,11 @@ def _live_rows(path: Path, line: BlockLine) -> np.ndarray | None:
     return None if ids is None else np.array([name != "" for name in ids])
 
 
-def _unreadable(path: Path, line: BlockLine, layers: tuple[str, ...]) -> tuple[str, ...]:
-    rows, array = _rows(line), open_array(open_group(path, "r"), ARRAYS[0])
+def _unreadable(path: Path, line: BlockLine, layers: tuple[str, ...], damaged: str) -> tuple[str, ...]:
+    """Return the layers of a block that can't be read; none where another file than its embeddings is damaged."""
+    if damaged != EMBEDDINGS:
+        return ()
+    rows, array = _rows(line), open_array(open_group(path, "r"), EMBEDDINGS)
     live = _live_rows(path, line)
     bad = []
     for k, name in enumerate(layers):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import zarr
 
+from layerprobe.probe.cache.compaction import resume_compaction
 from layerprobe.probe.cache.create import create_group, is_partial
 from layerprobe.probe.cache.generation import read_generation, start_generation
 from layerprobe.probe.cache.journal import (
@@ -21,7 +22,6 @@ from layerprobe.probe.cache.journal import (
     rewrite_journal,
 )
 from layerprobe.probe.cache.layout import (
-    ARRAYS,
     BLOCK,
     METADATA,
     CacheMismatchError,
@@ -33,18 +33,17 @@ from layerprobe.probe.cache.layout import (
     open_group,
     read_array,
     read_plan,
+    row_arrays,
     utterance_names,
     write_quarantine,
 )
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.exceptions import CodedError, InputError
+from layerprobe.probe.cache.spans import REMOVED_SPAN, SPAN_ARRAYS, Span, Spans, in_whole_utterances
+from layerprobe.probe.cache.storage import stored
+from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import PARTIAL, connect, digest_of, is_remote, make_durable, resolve
 from layerprobe.probe.identities import normalise_name
-
-
-class StorageOverflowError(CodedError):
-    """A value exceeds the range of the cache's storage dtype."""
 
 
 class CacheWriter:
@@ -64,6 +63,8 @@ class CacheWriter:
         self._ids: list[str] = []  # "" where a row was removed
         self._hashes: list[str] = []
         self._row_of: dict[str, int] = {}
+        self._spans: list[Span] = []  # of a span cache one for each row
+        self._ids_of: dict[str, set[str]] = {}  # of a span cache the row ids of each utterance
         self._block: list[np.ndarray] = []  # rows of the last block, including those on disk
         self._changed: dict[int, dict[int, np.ndarray]] = {}  # of earlier blocks: rows to replace
         self._quarantine: list[tuple[str, str, str]] = []
@@ -103,27 +104,44 @@ class CacheWriter:
         return len(self._ids)
 
     @property
-    def cached(self) -> dict[str, str]:
-        """Utterances that have a row already, each with the hash of the input that it was made from."""
-        return {name: self._hashes[row] for name, row in self._row_of.items()}
+    def utterances(self) -> set[str]:
+        """Utterances that have a row, in a span cache also those of which a span is missing."""
+        return set(self._ids_of if self.plan.spans else self._row_of)
 
-    def append(self, utterance_id: str, audio_hash: str, embeddings: np.ndarray) -> None:
+    @property
+    def cached(self) -> dict[str, str]:
+        """Utterances that are cached already, each with the hash of the input that it was made from.
+
+        In a span cache they are those whose spans all have a row.
+        """
+        if not self.plan.spans:
+            return {name: self._hashes[row] for name, row in self._row_of.items()}
+        parents = np.array([span.parent for span in self._spans], dtype=object)
+        rows = np.flatnonzero(in_whole_utterances(parents, np.array(self._hashes, dtype=object)))
+        return {parents[row]: self._hashes[row] for row in rows}
+
+    def append(self, utterance_id: str, audio_hash: str, embeddings: np.ndarray, span: Span | None = None) -> None:
         """Add an utterance, or replace its row; a block is written after every 512 rows.
 
         Args:
-            utterance_id: of the utterance
+            utterance_id: of the utterance, or of the span
             audio_hash: hash of the input and its span, by which a later run sees whether it has changed
             embeddings: ``(n_layers, n_poolings, dim)``
+            span: of a span cache; None of any other
 
         Raises:
-            ValueError: if the shape is another
+            ValueError: if the shape is another, or a span is given to a cache of utterances, or none to one of spans
             StorageOverflowError: if a value exceeds the range of the storage dtype
         """
         if embeddings.shape != self._shape:
             raise ValueError(f"embeddings are {embeddings.shape}, not {self._shape}")
+        if (span is None) == bool(self.plan.spans):
+            raise ValueError(f"the rows of {self.path} are {'spans' if self.plan.spans else 'utterances'}")
         values = stored(embeddings, self.plan.storage_dtype)
         utterance_id = normalise_name(utterance_id)
         row = self._row_of.get(utterance_id)
+        if span is not None:
+            self._set_span(row, utterance_id, replace(span, parent=normalise_name(span.parent)))
         if row is None:
             self._row_of[utterance_id] = len(self._ids)
             self._ids.append(utterance_id)
@@ -137,17 +155,54 @@ class CacheWriter:
         if sum(map(len, self._changed.values())) >= BLOCK:
             self.flush()
 
+    def append_spans(self, audio_hash: str, ids: Sequence[str], embeddings: np.ndarray, spans: Spans) -> None:
+        """Add all spans of one utterance, replace their rows, and remove its rows that are not among them any more.
+
+        Args:
+            audio_hash: as `probe.cache.spans.spans_content` makes it; a reader takes the rows of an utterance for
+                complete if there are as many as it states
+            ids: of the spans
+            embeddings: ``(n_spans, n_layers, n_poolings, dim)``
+            spans: of one utterance, aligned with the ids
+
+        Raises:
+            StorageOverflowError: if a value exceeds the range of the storage dtype; no row is written then
+        """
+        stored(embeddings, self.plan.storage_dtype)
+        self._drop_rows(self._ids_of.get(normalise_name(str(spans.parent[0])), set()) - set(map(normalise_name, ids)))
+        for k, (name, values) in enumerate(zip(ids, embeddings, strict=True)):
+            self.append(name, audio_hash, values, spans[k])
+
     def drop(self, utterance_ids: Collection[str]) -> None:
         """Remove rows: ids become empty and embeddings NaN; `probe.cache.compact.compact` frees the disk space."""
-        for utterance_id in utterance_ids:
-            row = self._row_of.pop(utterance_id)
+        spans = self.plan.spans
+        self._drop_rows([name for u in utterance_ids for name in (self._ids_of[u] if spans else (u,))])
+
+    def _drop_rows(self, ids: Collection[str]) -> None:
+        removed = self._removed
+        for name in list(ids):
+            row = self._row_of.pop(name)
             self._ids[row] = self._hashes[row] = ""
-            self._touch(row, self._removed)
+            if self.plan.spans:
+                self._set_span(row, name, REMOVED_SPAN)
+            self._touch(row, removed)
+
+    def _set_span(self, row: int | None, name: str, span: Span) -> None:
+        """Set the span of a row, or of a new one if None, and keep account of the rows of each utterance."""
+        if row is None:
+            self._spans.append(span)
+        else:
+            before, self._spans[row] = self._spans[row].parent, span
+            self._ids_of[before].discard(name)
+            if not self._ids_of[before]:
+                del self._ids_of[before]
+        if span.parent:
+            self._ids_of.setdefault(span.parent, set()).add(name)
 
     def refuse(self, utterance_id: str, path: str, reason: str) -> None:
         """Quarantine an utterance with its reason and remove its row, if any, whose input has changed since."""
         self._quarantine.append((utterance_id, path, reason))
-        if utterance_id in self._row_of:
+        if utterance_id in (self._ids_of if self.plan.spans else self._row_of):
             self.drop([utterance_id])
 
     def flush(self) -> None:
@@ -206,35 +261,42 @@ class CacheWriter:
     def _write(self, block: int, embeddings: np.ndarray | None) -> None:
         """Write one block: ids and hashes as they are now, and embeddings if they are given."""
         rows = slice(block * BLOCK, min((block + 1) * BLOCK, len(self._ids)))
-        ids, hashes = (np.array(values[rows], dtype=object) for values in (self._ids, self._hashes))
+        columns = self._columns(rows)
         n_before = min(rows.stop, self._n_durable) - rows.start
         if n_before > 0:  # its files are about to differ from their digests; after a kill the next run repairs that
             append_block(self.path, BlockLine(block, n_before))
             # A removed row loses its id before its values: after a kill no id has a row of NaN. A replaced row gets
             # its new hash last: after a kill its old hash makes the next run encode it again.
-            self._id_array[rows] = ids
+            self._arrays["utterance_id"][rows] = columns["utterance_id"]
             make_durable(block_file(self.path, "utterance_id", block))
         if embeddings is not None:
             self._embeddings[rows] = embeddings
-        self._id_array[rows] = ids
-        self._hash_array[rows] = hashes
-        for name in ARRAYS:
+        for name, values in columns.items():
+            self._arrays[name][rows] = values
+        for name in self._arrays:
             make_durable(block_file(self.path, name, block))
             make_durable(self.path / name / METADATA)
-        files = {name: digest_of(block_file(self.path, name, block)) for name in ARRAYS}
+        files = {name: digest_of(block_file(self.path, name, block)) for name in self._arrays}
         append_block(self.path, BlockLine(block, rows.stop - rows.start, files))
 
+    def _columns(self, rows: slice) -> dict[str, np.ndarray]:
+        """Return what the arrays but the embeddings hold of some rows, by name; the hash of the input is the last."""
+        columns = {"utterance_id": np.array(self._ids[rows], dtype=object)}
+        if self.plan.spans:
+            spans = Spans.of(self._spans[rows])
+            columns |= {name: getattr(spans, name) for name in SPAN_ARRAYS}
+        return columns | {"audio_hash": np.array(self._hashes[rows], dtype=object)}
+
     def _resize(self, n: int) -> None:
-        self._embeddings.resize((n, *self._shape))
-        for array in (self._id_array, self._hash_array):
-            array.resize((n,))
+        for array in self._arrays.values():
+            array.resize((n, *array.shape[1:]))
 
     def _create(self) -> None:
         self._open_arrays(create_group(self.path, self.plan, self._shape, encoder_folder=self._encoder_folder))
         consolidate(self.path)
         start_generation(self.path)
         rewrite_journal(self.path, [])
-        self._adopt([], [], [])
+        self._adopt([], [], [], [])
 
     def _resume(self) -> None:
         group = open_group(self.path, "r+")
@@ -242,17 +304,22 @@ class CacheWriter:
         if plan != self.plan:
             raise CacheMismatchError(self.path, plan, self.plan)
         lines = read_journal(self.path)
-        check_digests(self.path, lines)
+        check_digests(self.path, plan, lines)
         rewrite_journal(self.path, lines.values())
         n = n_complete_rows(lines)
         self._open_arrays(group)
         self._resize(n)
         consolidate(self.path)
-        ids, hashes = (read_array(self.path, a, slice(0, n)).tolist() for a in (self._id_array, self._hash_array))
-        ids = utterance_names(self.path, ids)
+        ids = utterance_names(self.path, read_array(self.path, self._arrays["utterance_id"], slice(0, n)).tolist())
+        live = np.array([name != "" for name in ids], dtype=bool)
+        hashes = read_array(self.path, self._arrays["audio_hash"], slice(0, n)).tolist()
         tail = slice(n - n % BLOCK, n)  # a shard is only ever written whole, so its first rows come along
-        live = np.array([name != "" for name in ids[tail]], dtype=bool)
-        self._adopt(ids, hashes, list(read_array(self.path, self._embeddings, tail, first=tail.start, rows=live)))
+        block = list(read_array(self.path, self._embeddings, tail, first=tail.start, rows=live[tail]))
+        spans = []
+        if plan.spans:
+            read = Spans(*(read_array(self.path, self._arrays[name], slice(0, n), rows=live) for name in SPAN_ARRAYS))
+            spans = [read[row] if live[row] else REMOVED_SPAN for row in range(n)]
+        self._adopt(ids, hashes, block, spans)
         for line in [line for line in lines.values() if not line.files]:  # of a killed process: finish the rewriting
             begin = line.block * BLOCK
             self._touch(begin, None)
@@ -263,44 +330,14 @@ class CacheWriter:
             start_generation(self.path)  # of a killed process that had changed nothing
 
     def _open_arrays(self, group: zarr.Group) -> None:
-        self._embeddings, self._id_array, self._hash_array = (open_array(group, name) for name in ARRAYS)
+        self._arrays = {name: open_array(group, name) for name in row_arrays(self.plan)}
+        self._embeddings = self._arrays["embeddings"]
 
-    def _adopt(self, ids: list[str], hashes: list[str], block: list[np.ndarray]) -> None:
-        self._ids, self._block = ids, block
+    def _adopt(self, ids: list[str], hashes: list[str], block: list[np.ndarray], spans: list[Span]) -> None:
+        self._ids, self._block, self._spans, self._ids_of = ids, block, spans, {}
+        for name, span in zip(ids, spans, strict=False):
+            if name:
+                self._ids_of.setdefault(span.parent, set()).add(name)
         self._hashes = [digest if name else "" for name, digest in zip(ids, hashes, strict=True)]
         self._row_of = {name: row for row, name in enumerate(ids) if name}
         self._n_durable, self._tail_changed = len(ids), False
-
-
-def compaction_folders(path: Path) -> tuple[Path, Path]:
-    """Return where a compaction writes the new cache, and where it keeps the old one until it has been replaced."""
-    return path.with_name(f".{path.name}.compact-new"), path.with_name(f".{path.name}.compact-old")
-
-
-def resume_compaction(path: Path) -> None:
-    """Make the second of the two renamings of a compaction if the process was killed between them."""
-    if is_remote(path):  # is never compacted
-        return
-    path = path.resolve()
-    fresh, old = compaction_folders(path)
-    if not path.exists() and fresh.exists() and old.exists():
-        fresh.rename(path)
-    if path.exists() and old.exists():
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def stored(embeddings: np.ndarray, dtype: str) -> np.ndarray:
-    """Return embeddings in a cache's storage dtype.
-
-    Raises:
-        StorageOverflowError: if a value exceeds its range
-    """
-    with np.errstate(over="ignore"):  # the error below names the value
-        values = embeddings.astype(dtype)
-    if not np.isfinite(values).all():
-        raise StorageOverflowError(
-            "LP430",
-            f"a value of {np.abs(embeddings).max():.3g} can't be held as {dtype}; take float32 (--storage-dtype "
-            "float32)",
-        )
-    return values

@@ -13,6 +13,8 @@ SILENT_CHANNEL = "silent-channel"  # value: number of silent channels
 SEVERAL_STREAMS = "several-audio-streams"  # value: their number
 LATE_AUDIO = "audio-begins-late"  # value: seconds after the video that it belongs to
 BY_PYAV, BY_PROGRAM = "decoded-by-pyav", "decoded-by-ffmpeg"  # value: version of libavcodec, 62.028 for 62.28
+NEAREST_FRAMES = "spans-of-nearest-frame"  # value: number of spans in which no frame has its centre
+CLIPPED_SPANS = "spans-clipped"  # value: number of spans that end after the audio
 ON_DECODING = {BY_PYAV: "PyAV", BY_PROGRAM: "the program ffmpeg"}  # remarks that are no doubt
 
 
@@ -40,6 +42,10 @@ class Remark:
             return f"{self.value:.0f} audio streams are in it; the first one was read"
         if self.name == LATE_AUDIO:
             return f"its audio begins {self.value:.2f} s after its video; times count from the first sample"
+        if self.name == NEAREST_FRAMES:
+            return f"{self.value:.0f} of its spans have no frame's centre inside, and were given the nearest frame"
+        if self.name == CLIPPED_SPANS:
+            return f"{self.value:.0f} of its spans end after the audio and were cut there"
         return f"{self.value:.0f} of the channels {'is' if self.value == 1 else 'are'} silent"
 
 
@@ -82,6 +88,16 @@ def _sentence(name: str, found: list[tuple[float, str]]) -> str:
         return (
             f"{have} audio that begins after its video (latest {highest:.2f} s: {longest}); start and end count from "
             "the first sample of the audio."
+        )
+    if name == NEAREST_FRAMES:
+        return (
+            f"{have} spans in which no frame has its centre ({sum(map(_value, found)):.0f} in all; most: {longest}): "
+            "each holds the nearest frame."
+        )
+    if name == CLIPPED_SPANS:
+        return (
+            f"{have} spans that end after the audio ({sum(map(_value, found)):.0f} in all; first: {found[0][1]}), "
+            "which were cut there."
         )
     return f"{have} a silent channel, which lowers the level of the mean (first: {found[0][1]}); see --channel loudest."
 

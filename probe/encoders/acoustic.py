@@ -67,6 +67,25 @@ class AcousticSettings:
     voicing_change_cost: float = 0.14
 
 
+@dataclass(frozen=True)
+class AcousticFrames:
+    """The features of one utterance before they become layers, each with a row for every frame."""
+
+    log_mel: Tensor  # (n_frames, mel_bands)
+    mfcc: Tensor  # (n_frames, 3 * n_mfcc)
+    pitch: Tensor  # (n_frames,) F0 in Hz, NaN where unvoiced
+    loudness: Tensor  # (n_frames, 2)
+    seconds: float  # of the utterance
+
+    def layers(self, settings: AcousticSettings) -> Iterator[Tensor]:
+        """Yield the layers of the whole utterance, each ``(n_frames, n_features)``."""
+        yield self.log_mel
+        yield self.mfcc
+        yield _voiced_frames(self.pitch, settings)
+        yield self.loudness
+        yield torch.tensor([[math.log(self.seconds)]])
+
+
 class AcousticEncoder:
     """Acoustic features with the interface of a speech encoder, for any number of threads at once."""
 
@@ -120,24 +139,31 @@ class AcousticEncoder:
         """
         if waveform.ndim != 1 or len(waveform) < self.minimum_samples:
             raise ValueError(f"waveform {waveform.shape} is not (n_samples,) with at least {self.minimum_samples}")
-        yield FrameChunk(pad(frames, (0, self.dim - frames.shape[1])) for frames in self._layers(waveform))
+        yield FrameChunk(self.padded(frames) for frames in self.features(waveform).layers(self.settings))
 
     def hidden_states(self, waveform: np.ndarray) -> list[Tensor]:
         """Return all frames of each layer, ``(n_frames, dim)``; arguments as of `frame_chunks`."""
         return [frames for frame_chunk in self.frame_chunks(waveform) for frames in frame_chunk.layers]
 
-    def _layers(self, waveform: np.ndarray) -> Iterator[Tensor]:
+    def padded(self, frames: Tensor) -> Tensor:
+        """Return frames with zero columns up to `dim`."""
+        return pad(frames, (0, self.dim - frames.shape[1]))
+
+    def features(self, waveform: np.ndarray) -> AcousticFrames:
+        """Compute the features of one waveform; see `frame_chunks`."""
         mean = float(waveform.mean(dtype=np.float64))
         samples = torch.from_numpy((waveform - mean).astype(np.float32, copy=False))
         log_mel = self._log_mel(samples)
-        yield log_mel
         cepstrum = log_mel @ self._cosines
         slope = self._deltas(cepstrum)
-        yield torch.cat([cepstrum, slope, self._deltas(slope)], dim=1)
-        yield _voiced_frames(self._pitch(samples), self.settings)
-        level = self._level(samples)
-        yield torch.cat([level, self._deltas(level)], dim=1)
-        yield torch.tensor([[math.log(len(waveform) / RATE)]])
+        pitch, level = self._pitch(samples), self._level(samples)
+        return AcousticFrames(
+            log_mel,
+            torch.cat([cepstrum, slope, self._deltas(slope)], dim=1),
+            pitch,
+            torch.cat([level, self._deltas(level)], dim=1),
+            len(waveform) / RATE,
+        )
 
     def _log_mel(self, samples: Tensor) -> Tensor:
         s = self.settings
@@ -222,8 +248,18 @@ def _voiced_frames(pitch: Tensor, s: AcousticSettings) -> Tensor:
     """Return log2 of F0, its absolute slope, and the voiced fraction, for voiced frames only, ``(n_voiced, 3)``."""
     voiced = ~pitch.isnan()
     if not voiced.any():
-        return torch.tensor([[math.log2(s.pitch_floor * s.pitch_ceiling) / 2, 0.0, 0.0]])
+        return torch.tensor([[middle_pitch(s), 0.0, 0.0]])
+    fraction = voiced.float().mean().expand_as(pitch)
+    return torch.stack([pitch.log2(), pitch_slopes(pitch, s), fraction], dim=1)[voiced]
+
+
+def middle_pitch(s: AcousticSettings) -> float:
+    """Return log2 of the middle of F0's range, which stands for that of utterances and spans without a voiced frame."""
+    return math.log2(s.pitch_floor * s.pitch_ceiling) / 2
+
+
+def pitch_slopes(pitch: Tensor, s: AcousticSettings) -> Tensor:
+    """Return the absolute slope of F0 at each frame in octaves per second, ``(n_frames,)``; mean of both sides."""
     steps = pitch.log2().diff().abs() * RATE / s.hop
     sides = torch.stack([pad(steps, (1, 0), value=math.nan), pad(steps, (0, 1), value=math.nan)])
-    slope = sides.nanmean(dim=0).nan_to_num(0.0)
-    return torch.stack([pitch.log2(), slope, voiced.float().mean().expand_as(pitch)], dim=1)[voiced]
+    return sides.nanmean(dim=0).nan_to_num(0.0)

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.forward.chunks import InputChunk, convolution_rows
+from layerprobe.probe.forward.frame_times import FrameTimes
 
 # Attention grows with the square of the length. Longer audio is encoded in chunks that overlap.
 LONGEST_CHUNK = 60.0  # seconds
@@ -60,6 +61,8 @@ class Architecture:
     chunking: Callable[[Any], str]  # how long audio is cut, as the plan records it; of the extractor
     n_frames: Callable[[InputChunk, Any], int]  # that a chunk gives in every layer; of chunk, config
     default_extractor: Callable[[Any], Any] = _no_default  # where a checkpoint has none; of config; None if unknown
+    # Centres of its frames in samples, of extractor and config; None divides an utterance evenly among its frames.
+    frame_times: Callable[[Any, Any], FrameTimes] | None = None
     # Of a folder or file, where transformers can't load the model: the model, whose ``config`` is of transformers
     # (``PreTrainedConfig(hidden_size=…)``) or alike, and its feature extractor. Its weights are checked by the loader.
     load: Callable[[Path], tuple[Any, Any]] | None = None
@@ -107,6 +110,12 @@ def convolutions_need(extractor: Any, config: Any) -> int:  # noqa: ARG001 - as 
     for kernel, stride in zip(config.conv_kernel[::-1], config.conv_stride[::-1], strict=True):
         needed = (needed - 1) * stride + kernel
     return int(needed)
+
+
+def convolutions_centre(extractor: Any, config: Any) -> FrameTimes:
+    """Return the middles of the samples that each frame's strided convolutions read."""
+    stride = math.prod(config.conv_stride) * getattr(config, "squeeze_factor", 1)
+    return FrameTimes(convolutions_need(extractor, config) / 2, stride)
 
 
 def convolutions_give(chunk: InputChunk, config: Any) -> int:
@@ -191,6 +200,7 @@ _WAV2VEC2 = Architecture(
     minimum_samples=convolutions_need,
     chunking=overlapping,
     n_frames=convolutions_give,
+    frame_times=convolutions_centre,
     default_extractor=_normalising_extractor,
 )
 _UNISPEECH = replace(_WAV2VEC2, default_extractor=_no_default)  # published models differ in whether they normalise
@@ -201,6 +211,7 @@ _WAV2VEC2_BERT = replace(
     input_chunks=_filter_banks,
     minimum_samples=lambda extractor, _: 400 + 160 * (extractor.stride - 1),  # windows of 25 ms every 10 ms
     n_frames=lambda chunk, _: int(chunk.inputs["input_features"].shape[1]),
+    frame_times=lambda extractor, _: FrameTimes((400 + 160 * (extractor.stride - 1)) / 2, 160 * extractor.stride),
     default_extractor=_no_default,
 )
 _WHISPER = Architecture(
@@ -212,6 +223,8 @@ _WHISPER = Architecture(
     minimum_samples=lambda extractor, _: int(extractor.n_fft),
     chunking=lambda extractor: f"windows of {extractor.chunk_length} s, frames of the audio alone",
     n_frames=lambda _, config: int(config.max_source_positions),
+    # windows of its mel bands are centred at every 160th sample, and its convolutions take every other one
+    frame_times=lambda extractor, config: FrameTimes(0, extractor.n_samples / config.max_source_positions),
     default_extractor=_log_mel_extractor,
 )
 ARCHITECTURES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,21 +28,31 @@ class PackableEncoder:
         """The encoder with its blocks and its final norm."""
         return self._hooked
 
-    def embed_pack(self, utterances: Sequence[Sequence[InputChunk]], *, poolings: tuple[str, ...]) -> Tensor:
+    def embed_pack(
+        self,
+        utterances: Sequence[Sequence[InputChunk]],
+        *,
+        poolings: tuple[str, ...],
+        spans: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> Tensor:
         """Encode utterances together, each as if it were alone, and pool them; the host does not wait for the device.
 
         Args:
             utterances: of each the result of ``input_chunks``
             poolings: keys of `probe.forward.pooling.POOLINGS`
+            spans: of each utterance the first frame of each of its spans, and how many frames they have; None for whole
+                utterances
 
         Returns:
-            embeddings ``(n_utterances, n_layers, n_poolings, dim)`` float32 on the encoder's device
+            embeddings ``(n_utterances, n_layers, n_poolings, dim)`` float32 on the encoder's device; with spans a row
+            for each of these, one utterance's after the other's
 
         Raises:
             RuntimeError: if the encoder was loaded to encode utterances singly
         """
         with multiplying_in(self.precision):
-            return embed_pack(self._packed_forward(), utterances, poolings=poolings, device=self.device)
+            forward = self._packed_forward()
+            return embed_pack(forward, utterances, poolings=poolings, device=self.device, spans=spans)
 
     @torch.inference_mode()
     def _packed_states(self, input_chunk: InputChunk) -> Iterator[Tensor]:

@@ -29,6 +29,7 @@ from layerprobe.probe.encoders.examples import SHORT_SECONDS, example_lengths, e
 from layerprobe.probe.encoders.identity import code_hash, model_hash
 from layerprobe.probe.encoders.packing import PackableEncoder, join_frame_chunks
 from layerprobe.probe.forward.chunks import FrameChunk, InputChunk
+from layerprobe.probe.forward.frame_times import FrameTimes
 from layerprobe.probe.forward.hooks import HookedEncoder
 from layerprobe.probe.forward.linear_kernels import MixedPrecisionLinears
 from layerprobe.probe.forward.native import NativeForward, has_native_forward
@@ -172,6 +173,12 @@ class SpeechEncoder(PackableEncoder):
     def minimum_samples(self) -> int:
         """Number of samples that one frame needs, 400 (25 ms) in most encoders."""
         return self._family.minimum_samples(self._extractor, self._config)
+
+    @property
+    def frame_times(self) -> FrameTimes | None:
+        """Centres of the frames in samples; None where an adapter does not state them."""
+        times = self._family.frame_times
+        return None if times is None else times(self._extractor, self._config)
 
     @property
     def chunking(self) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.inputs import InputReader
+from layerprobe.probe.data.spans import SpanSource
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.extraction.encoding.packs import packing
 from layerprobe.probe.extraction.encoding.read_ahead import loaders_for
@@ -27,6 +28,7 @@ class Encoded:
     refused: list[tuple[str, str, str]]  # utterance_id, path, reason
     audio_seconds: float
     stages: StageUtilisation | None  # None where nothing was encoded
+    n_spans: int = 0  # rows that were written of spans
 
 
 def encode_rows(
@@ -37,6 +39,7 @@ def encode_rows(
     remarks: AudioRemarks,
     settings: ExtractionSettings,
     progress: NullProgress,
+    spans: SpanSource | None = None,
 ) -> Encoded:
     """Encode utterances and write their rows, or quarantine them.
 
@@ -48,6 +51,7 @@ def encode_rows(
         remarks: receives those on audio that was read
         settings: parallelism
         progress: receives the progress
+        spans: of the utterances, each of which becomes a row; None for a row of each utterance
 
     Raises:
         OSError, InputError: if a row can't be written; rows of complete blocks are kept
@@ -70,6 +74,7 @@ def encode_rows(
                 jobs=jobs,
                 loaders=loaders,
                 batch_frames=settings.batch_frames,
+                spans=spans,
                 log=progress.log,
             ):
                 rows.put(embedded)
@@ -91,4 +96,4 @@ def encode_rows(
         write=min(1.0, rows.seconds / elapsed),
         n_loaders=loaders,
     )
-    return Encoded(rows.refused, rows.audio_seconds, stages)
+    return Encoded(rows.refused, rows.audio_seconds, stages, rows.n_spans)

@@ -15,6 +15,7 @@ from layerprobe.probe.data.audio import InvalidAudioError, audio_header, read_au
 from layerprobe.probe.data.audio_hashes import span_of
 from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.data.reading import DEFAULT_READING, ReadingOptions
+from layerprobe.probe.data.spans import SpanSource
 from layerprobe.probe.data.stored.locations import costs_a_request
 from layerprobe.probe.encoders.base import AnyEncoder, AudioEncoder
 from layerprobe.probe.exceptions import InputError
@@ -35,6 +36,8 @@ SAMPLE_SECONDS = 3.0  # of each
 WHOLE_SECONDS = 60.0  # at most, of the one that speed is measured on
 FLOAT32 = 4  # bytes of a value
 # in addition to embeddings, ids and paths: hash and span of a row, size, time and hash of a file, the arrays' metadata
+# of a span its id, times, label and hash in addition
+BYTES_PER_SPAN = 110
 BYTES_PER_ROW, BYTES_PER_FILE, BYTES_FIXED = 40, 50, 8_000
 
 
@@ -50,10 +53,13 @@ class ResourceEstimate:
     n_bytes_written: int = 0  # of the rows, where an existing cache has space for some of them; else 0
     n_unknown_length: int = 0  # of the utterances whose headers were read, those whose file states no length
     device_memory: int = 0  # bytes on a GPU, weights included, of a packed pass; else 0
+    n_spans: int = 0  # rows of these utterances; 0 where each is one row
 
     def summary(self, *, n_cached: int = 0) -> str:
         """Return the estimate as one line, with ``n_cached``, the utterances that need no extraction."""
         cached = f" ({n_cached} cached already)" if n_cached else ""
+        if self.n_spans:
+            cached += f", about {self.n_spans:,} spans"
         audio = f"{self.audio_seconds / 3600:.2f} h of audio, " if self.audio_seconds else ""
         if self.n_unknown_length:
             audio += f"{self.n_unknown_length} of them of unknown length by their headers, "
@@ -87,6 +93,7 @@ def estimate_resources(
     *,
     n_rows: int = 0,
     n_replaced: int = 0,
+    spans: SpanSource | None = None,
 ) -> ResourceEstimate:
     """Estimate what an extraction needs, from the headers of audio files and by encoding one utterance, or a few texts.
 
@@ -100,18 +107,42 @@ def estimate_resources(
         reader: returns the input of each row
         settings: what is read of a recording, poolings, storage and parallelism
         n_rows: rows of the cache already, removed ones included
-        n_replaced: of these, rows that are computed again and replaced
+        n_replaced: of the utterances, those that are computed again, so that their rows are replaced
+        spans: of the utterances, each of which becomes a row; None for a row of each utterance
     """
+    estimate = _estimate_rows(pending, encoder, reader, settings, n_rows, n_replaced, spans)
+    return estimate if spans is None else replace(estimate, n_spans=_n_spans(pending, spans))
+
+
+def _n_spans(pending: pd.DataFrame, spans: SpanSource) -> int:
+    return round(spans.mean_count(pending, lambda: sampled_durations(pending).known) * len(pending))
+
+
+def _estimate_rows(
+    pending: pd.DataFrame,
+    encoder: AnyEncoder,
+    reader: InputReader,
+    settings: ExtractionSettings,
+    n_rows: int,
+    n_replaced: int,
+    spans: SpanSource | None,
+) -> ResourceEstimate:
     poolings, jobs = settings.poolings or encoder.default_poolings, settings.jobs or utterances_at_once(encoder)
     n_values = len(encoder.layers) * len(poolings) * encoder.dim
     itemsize = np.dtype(settings.storage_dtype).itemsize
     files = pending["path"].astype(str).drop_duplicates() if encoder.reads == "audio" else pd.Series(dtype=str)
     index = int(pending["utterance_id"].str.len().sum()) + BYTES_PER_ROW * len(pending) + BYTES_FIXED
     index += int(files.str.len().sum()) + BYTES_PER_FILE * len(files)
+    n_new = len(pending)
+    if spans is not None:
+        n_new = _n_spans(pending, spans)
+        names = float(pending["utterance_id"].str.len().mean())
+        index += round(n_new * (BYTES_PER_SPAN + 2 * names))
+        n_replaced = round(n_replaced * n_new / len(pending))
     # an incomplete last block takes the disk space of a complete one
-    n_blocks = -(-(n_rows + len(pending) - n_replaced) // BLOCK) - -(-n_rows // BLOCK)
+    n_blocks = -(-(n_rows + n_new - n_replaced) // BLOCK) - -(-n_rows // BLOCK)
     n_bytes = n_blocks * BLOCK * n_values * itemsize + index
-    n_bytes_written = len(pending) * n_values * itemsize + index if n_rows else 0
+    n_bytes_written = n_new * n_values * itemsize + index if n_rows else 0
     before, blocks = resident_memory(), 2 * BLOCK * n_values * itemsize
     packs = packing(encoder)
     if packs is not None:

@@ -11,10 +11,11 @@ import pandas as pd
 from layerprobe.probe.cache.journal import FILES, JOURNAL
 from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
 from layerprobe.probe.cache.writer import CacheWriter
-from layerprobe.probe.data.audio_hashes import AudioHashes, records
+from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.data.reading import ReadingOptions
+from layerprobe.probe.data.spans import SpanOptions, SpanSource
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.extraction.encode_rows import encode_rows
@@ -27,6 +28,7 @@ from layerprobe.probe.extraction.estimate import (
 from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.numerics import PRECISION, log_numerics, measure_errors
+from layerprobe.probe.extraction.pending import find_pending
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import (
     DEFAULT_SETTINGS,
@@ -36,7 +38,6 @@ from layerprobe.probe.extraction.settings import (
     extraction_plan,
 )
 from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect
-from layerprobe.probe.problem import StoredAudioError
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import torch_threads
 
@@ -52,6 +53,7 @@ class Extraction:
     n_without_text: int  # cached utterances whose transcript is empty, of a text encoder
     audio_seconds: float  # of extracted audio; 0 of text
     seconds: float  # duration of the run
+    n_spans: int  # rows that were written of these utterances; 0 in a cache of whole utterances
     stages: StageUtilisation | None  # how much of the time each stage was busy; None where nothing was extracted
     remarks: list[str]  # sentences on the audio of cached utterances
 
@@ -71,6 +73,7 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
     batch_frames: int | None = None,
     channel: str | None = None,
     trim_silence: bool = False,
+    spans: SpanOptions | None = None,
     progress: NullProgress | None = None,
 ) -> Cache:
     """Encode every utterance of a manifest, cache the pooled embeddings of all layers, and open the cache.
@@ -97,6 +100,8 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
         channel: of recordings with several: ``"first"``, ``"loudest"``, or ``"mean"`` even where they cancel in it; by
             default the mean, and recordings whose channels cancel are quarantined
         trim_silence: whether digital silence at the ends of recordings is left out
+        spans: which intervals of each utterance are pooled after it was encoded as a whole, a row for each; by default
+            each utterance is pooled as a whole
         progress: receives the progress, and at the end remarks on audio that may not be what was meant
 
     Returns:
@@ -111,7 +116,7 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
     """
     reading = ReadingOptions(channel, trim_silence)
     settings = ExtractionSettings(
-        poolings, text_column, storage_dtype, max_duration, jobs, loaders, reading, batch_frames
+        poolings, text_column, storage_dtype, max_duration, jobs, loaders, reading, batch_frames, spans
     )
     done = run_extraction(manifest, encoder, out, settings, prune=prune, progress=progress)
     for sentence in done.remarks:
@@ -158,20 +163,25 @@ def run_extraction(
         errors = measure_errors(encoder, manifest.table, settings)
     with CacheWriter(out, plan, dim=encoder.dim, encoder_folder=getattr(encoder, "folder", "")) as writer:
         cached = writer.cached
+        spans = None if settings.spans is None else settings.spans.read(manifest.table, may_lack=n_shards > 1)
         hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
         remarks = AudioRemarks(writer.path)
         try:
             reader = make_input_reader(encoder, manifest.table, hashes, settings)
             if prune:
-                removed = set(cached) - set(manifest.table["utterance_id"])
+                removed = writer.utterances - set(manifest.table["utterance_id"])
                 writer.drop(removed)
-                progress.log(f"{len(removed)} rows removed that the manifest no longer has.")
-            pending = _pending(manifest.table, (elsewhere or {}) | cached, reader, progress)
+                what = "rows" if spans is None else "utterances"
+                progress.log(f"{len(removed)} {what} removed that the manifest no longer has.")
+            found = find_pending(manifest.table, (elsewhere or {}) | cached, reader, progress, spans)
+            pending = found.table
+            for row in found.without_spans:
+                writer.refuse(*row)
             if pending.empty:
                 progress.log(_complete(manifest))
             else:
                 rows = _CachedRows(cached, writer.n_rows, len(manifest.table) - len(pending))
-                estimate = _estimate(writer.path, pending, rows, encoder, reader, settings, n_shards)
+                estimate = _estimate(writer.path, pending, rows, encoder, reader, settings, n_shards, spans)
                 progress.log(estimate.summary(n_cached=rows.n_current) + ".")
                 if not is_new:
                     check_first_utterance(encoder, pending, text_column=settings.text_column)
@@ -180,7 +190,7 @@ def run_extraction(
                 log_numerics(encoder, progress)
                 if errors is not None:
                     errors.keep(writer.path, progress)
-            encoded = encode_rows(pending, encoder, reader, writer, remarks, settings, progress)
+            encoded = encode_rows(pending, encoder, reader, writer, remarks, settings, progress, spans)
             n_without_text = sum(content == NO_TEXT for content in writer.cached.values())
         finally:
             hashes.save()
@@ -190,10 +200,11 @@ def run_extraction(
         path=writer.path,
         n_cached_before=len(cached),
         n_extracted=len(pending) - len(encoded.refused),
-        quarantine=pd.DataFrame(encoded.refused, columns=list(QUARANTINE_COLUMNS)),
+        quarantine=pd.DataFrame([*found.without_spans, *encoded.refused], columns=list(QUARANTINE_COLUMNS)),
         n_without_text=n_without_text,
         audio_seconds=encoded.audio_seconds,
         seconds=time.monotonic() - began,
+        n_spans=encoded.n_spans,
         stages=encoded.stages,
         remarks=remarks.sentences(),
     )
@@ -221,19 +232,20 @@ def plan_extraction(
         cache = open_cache(out)
         if cache.plan != plan:
             raise CacheMismatchError(out, cache.plan, plan)
-        cached, n_rows = (
-            dict(zip(cache.utterance_ids, cache.audio_hashes, strict=True)),
-            cache.n_utterances + cache.n_removed,
-        )
+        cached, n_rows = cache.contents, cache.n_rows
     reader = make_input_reader(encoder, manifest.table, AudioHashes(), settings)
-    pending = _pending(manifest.table, cached, reader, progress)
+    spans = None if settings.spans is None else settings.spans.read(manifest.table)
+    found = find_pending(manifest.table, cached, reader, progress, spans)
+    pending = found.table
     lines = plan.lines()
     if isinstance(encoder, SpeechEncoder) and encoder.preprocessing_note:
         lines.append(encoder.preprocessing_note)
+    if spans is not None and found.without_spans:
+        lines.append(f"{len(found.without_spans)} utterances have no span in {spans.name}.")
     if pending.empty:
         return [*lines, _complete(manifest)]
     rows = _CachedRows(cached, n_rows, len(manifest.table) - len(pending))
-    estimate = _estimate(out, pending, rows, encoder, reader, settings)
+    estimate = _estimate(out, pending, rows, encoder, reader, settings, spans=spans)
     return [*lines, estimate.summary(n_cached=rows.n_current) + "."]
 
 
@@ -258,32 +270,12 @@ def _estimate(
     reader: InputReader,
     settings: ExtractionSettings,
     n_shards: int = 1,
+    spans: SpanSource | None = None,
 ) -> ResourceEstimate:
     """Estimate what is needed, and check that the disk can hold it."""
     n_replaced = int(pending["utterance_id"].isin(list(rows.contents)).sum())
-    estimate = estimate_resources(pending, encoder, reader, settings, n_rows=rows.n_rows, n_replaced=n_replaced)
+    estimate = estimate_resources(
+        pending, encoder, reader, settings, n_rows=rows.n_rows, n_replaced=n_replaced, spans=spans
+    )
     check_disk_space(out, estimate, n_shards=n_shards)
     return estimate
-
-
-def _pending(table: pd.DataFrame, cached: dict[str, str], reader: InputReader, progress: NullProgress) -> pd.DataFrame:
-    """Return the rows of a manifest that are not cached, or whose audio or transcript changed since."""
-    known = table["utterance_id"].isin(list(cached))
-    changed = []
-    progress.begin("check what is cached", int(known.sum()), "utterances")
-    try:
-        for row in records(table[known]):
-            try:
-                same = reader.content(row) == cached[row["utterance_id"]]
-            except (FileNotFoundError, StoredAudioError):
-                same = True  # a cached utterance no longer needs its audio
-            if not same:
-                changed.append(row["utterance_id"])
-            progress.advance()
-    finally:
-        progress.end()
-    if changed:
-        progress.log(
-            f"{len(changed)} utterances changed since they were cached (first: {changed[0]}); re-encoding them."
-        )
-    return table[~known | table["utterance_id"].isin(changed)]

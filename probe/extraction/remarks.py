@@ -56,7 +56,7 @@ class AudioRemarks:
     def take_over(self, cache: Cache) -> None:
         """Replace the remarks on the utterances of another cache by those that it has."""
         theirs = AudioRemarks(cache.path)._remarks
-        for name in map(str, cache.utterance_ids):
+        for name in cache.contents:
             self.put(name, theirs.get(name, ()))
 
     def keep(self, cached: Collection[str]) -> None:

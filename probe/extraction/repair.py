@@ -2,62 +2,50 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.cache.create import create_labels
 from layerprobe.probe.cache.generation import CacheChangedError, rewritten
 from layerprobe.probe.cache.journal import (
     FILES,
     BlockLine,
-    append_block,
-    n_complete_rows,
     read_journal,
     rewrite_journal,
 )
 from layerprobe.probe.cache.layout import (
-    ARRAYS,
-    METADATA,
     CacheMismatchError,
-    block_file,
-    consolidate,
-    consolidated_metadata,
-    open_array,
     open_group,
     read_plan,
     read_quarantine,
     write_quarantine,
 )
 from layerprobe.probe.cache.lease import leased
-from layerprobe.probe.cache.plan import ExtractionPlan
+from layerprobe.probe.cache.storage import StorageOverflowError, stored
 from layerprobe.probe.cache.store import BLOCK
-from layerprobe.probe.cache.verify import DIFFERENT, Damage, block_ids, verify
-from layerprobe.probe.cache.writer import StorageOverflowError, stored
+from layerprobe.probe.cache.verify import Damage, block_ids, verify
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
+from layerprobe.probe.data.spans import SpanOptions
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.encoding.workers import embed_in_order
 from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
+from layerprobe.probe.extraction.repaired_blocks import (
+    Repair,
+    empty_damaged_blocks,
+    encode_again,
+    repair_metadata,
+    rewrite_block,
+)
 from layerprobe.probe.extraction.settings import check_parallelism, extraction_plan, settings_in
-from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect, digest_of, make_durable, replace_file
+from layerprobe.probe.filesystem import QUARANTINE_COLUMNS, connect
 from layerprobe.probe.progress import NullProgress
-
-
-@dataclass(frozen=True)
-class Repair:
-    """The result of a repair."""
-
-    damages: list[Damage]
-    n_encoded: int  # utterances
-    lost: pd.DataFrame  # utterance_id, path, reason: utterances whose input can't be used any more
 
 
 def repair(
@@ -66,6 +54,7 @@ def repair(
     encoder: AnyEncoder,
     *,
     jobs: int | None = None,
+    spans: SpanOptions | None = None,
     progress: NullProgress | None = None,
 ) -> Repair:
     """Encode the utterances of damaged blocks again and rewrite those blocks, rows in the same order.
@@ -78,17 +67,21 @@ def repair(
         manifest: contains the utterances of damaged blocks
         encoder: with which the cache was made
         jobs: utterances encoded in parallel; None for one per core, or one on a GPU
+        spans: of a span cache, as it was extracted with; windows are known from its plan. Of each utterance with a span
+            in a damaged block all spans are encoded again, and rows of that block are removed
         progress: receives the progress
 
     Raises:
         CacheMismatchError: if the encoder is another
         InputError: if there is no cache, it is being written, the utterances of damaged rows can't be determined,
-            ``jobs`` has no effect, or the forward pass differs from transformers' on the first utterance
+            ``jobs`` has no effect, the spans of a span cache
+            are not given, or the forward pass differs from transformers' on the first utterance
     """
     path, progress = connect(path), progress or NullProgress()
     plan = read_plan(path, open_group(path, "r"))
-    check_parallelism(encoder, replace(settings_in(plan), jobs=jobs))
-    given = extraction_plan(encoder, settings_in(plan))
+    settings = replace(settings_in(plan, spans), jobs=jobs)
+    check_parallelism(encoder, settings)
+    given = extraction_plan(encoder, settings)
     if plan != given:
         raise CacheMismatchError(path, plan, given, advice="A repair needs the encoder that the cache was made with.")
     if isinstance(encoder, SpeechEncoder) and encoder.preprocessing_note:
@@ -101,8 +94,13 @@ def repair(
         if not damages:
             return Repair([], 0, pd.DataFrame(columns=list(QUARANTINE_COLUMNS)))
         check_first_utterance(encoder, manifest.table, text_column=plan.text_column or TRANSCRIPT)
-        with rewritten(path):
-            return _repair_files(path, damages, manifest, encoder, jobs, progress)
+        if plan.spans:
+            names = empty_damaged_blocks(path, damages, manifest)
+        else:
+            with rewritten(path):
+                return _repair_files(path, damages, manifest, encoder, jobs, progress)
+
+    return encode_again(path, damages, names, manifest, encoder, settings, progress)
 
 
 def _repair_files(
@@ -111,7 +109,7 @@ def _repair_files(
     plan = read_plan(path, open_group(path, "r"))
     of_metadata = [damage for damage in damages if damage.block is None]
     if of_metadata:
-        _repair_metadata(path, plan, of_metadata)
+        repair_metadata(path, plan, of_metadata)
         damages = of_metadata + verify(path, progress=progress)
     ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
     hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
@@ -152,7 +150,12 @@ def _encode_block(
             ids[row_of[name]] = ""
             lost.append((name, str(embedded.row["path"]), reason))
         progress.advance(1, f"{len(lost)} lost")
-    _rewrite_block(path, block, ids, digests, rows)
+    columns = {
+        "embeddings": rows,
+        "utterance_id": np.array(ids, dtype=object),
+        "audio_hash": np.array(digests, dtype=object),
+    }
+    rewrite_block(path, block, columns)
     return lost
 
 
@@ -186,53 +189,8 @@ def _utterances_of_blocks(path: Path, manifest: Manifest, blocks: list[int]) -> 
     return found
 
 
-def _repair_metadata(path: Path, plan: ExtractionPlan, damages: list[Damage]) -> None:
-    """Restore the metadata of arrays from their copy in the group, and write names of layers and poolings anew.
-
-    Raises:
-        InputError: if the metadata of an array and their copy can both be read: which of them is damaged is unknown
-    """
-    copies, n_rows = consolidated_metadata(path), n_complete_rows(read_journal(path))
-    for damage in [damage for damage in damages if damage.array in ARRAYS]:
-        if damage.fault == DIFFERENT or damage.array not in copies:
-            raise InputError(
-                "LP416", f"{path}: {damage.summary()}. It can't be repaired: extract anew and name another --out."
-            )
-        content = copies[damage.array]
-        content["shape"][0] = n_rows
-        replace_file(path / damage.array / METADATA, json.dumps(content, indent=2), durable=True)
-    if any(damage.array not in ARRAYS for damage in damages):
-        create_labels(path, open_group(path, "r+"), plan)
-    consolidate(path)
-
-
 def _repair_journal(path: Path) -> None:
     """Name every block again; where an entry is lost, the files are taken as they are if their checksums match."""
     lines = read_journal(path, tolerant=True)
     complete = [lines.get(k, BlockLine(k, BLOCK)) for k in range(max(lines, default=-1) + 1)]
     rewrite_journal(path, complete)
-
-
-def _rewrite_block(path: Path, block: int, ids: list[str], digests: list[str], embeddings: np.ndarray) -> None:
-    """Write a block anew, whatever its files contain now.
-
-    Args:
-        path: of the cache
-        block: its number
-        ids: of its rows, "" for removed rows
-        digests: hash of the input that each row was made from, "" for removed rows
-        embeddings: ``(n_rows, n_layers, n_poolings, dim)``, NaN for removed rows
-    """
-    group = open_group(path, "r+")
-    rows = slice(block * BLOCK, block * BLOCK + len(ids))
-    columns = (embeddings, np.array(ids, dtype=object), np.array(digests, dtype=object))
-    for name, values in zip(ARRAYS, columns, strict=True):
-        array, file = open_array(group, name), block_file(path, name, block)
-        if array.shape[0] < rows.stop:
-            array.resize((rows.stop, *array.shape[1:]))
-        file.unlink(missing_ok=True)  # a part of a block would be read before it is written
-        array[rows] = values
-        make_durable(file)
-        make_durable(path / name / METADATA)
-    consolidate(path)
-    append_block(path, BlockLine(block, len(ids), {name: digest_of(block_file(path, name, block)) for name in ARRAYS}))

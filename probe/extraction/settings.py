@@ -10,6 +10,7 @@ from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.data.inputs import MAX_DURATION
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.data.reading import DEFAULT_READING, RESAMPLER, ReadingOptions
+from layerprobe.probe.data.spans import SpanOptions
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.embedded import OWN
 from layerprobe.probe.encoders.foreign_names import BUNDLE
@@ -35,6 +36,7 @@ class ExtractionSettings:
     loaders: int | None = None  # two on the CPU, one per core but one on a GPU, if None
     reading: ReadingOptions = DEFAULT_READING  # of audio
     batch_frames: int | None = None  # that a packed pass takes together; by the free memory if None
+    spans: SpanOptions | None = None  # that are pooled in place of whole utterances
 
 
 DEFAULT_SETTINGS = ExtractionSettings()
@@ -65,8 +67,10 @@ def extraction_plan(encoder: AnyEncoder, settings: ExtractionSettings = DEFAULT_
     """Return the plan under which ``encoder`` fills a cache.
 
     Raises:
-        InputError: if a pooling or the storage dtype is unknown
+        InputError: if a pooling or the storage dtype is unknown, or spans are not possible with the other choices
     """
+    if settings.spans is not None:
+        _check_spans(encoder, settings)
     if settings.storage_dtype not in STORAGE_DTYPES:
         raise InputError(
             "LP431", f"storage dtype {settings.storage_dtype!r} is unknown; choose {' or '.join(STORAGE_DTYPES)}."
@@ -95,7 +99,22 @@ def extraction_plan(encoder: AnyEncoder, settings: ExtractionSettings = DEFAULT_
         precision=encoder.precision,
         storage_dtype=settings.storage_dtype,
         libraries=", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in LIBRARIES),
+        spans="" if settings.spans is None else settings.spans.in_plan,
     )
+
+
+def _check_spans(encoder: AnyEncoder, settings: ExtractionSettings) -> None:
+    if encoder.reads != "audio":
+        raise InputError(
+            "LP265",
+            f"{encoder.upstream} reads text, whose tokens have no times, so that it has no spans. Leave --spans, "
+            "--every and --window out.",
+        )
+    if settings.reading.trim_silence:
+        raise InputError(
+            "LP266",
+            "--trim-silence moves the beginning of an utterance, from which the times of spans count. Leave it out.",
+        )
 
 
 def encoder_name_in(plan: ExtractionPlan, folder: str = "") -> str:
@@ -118,7 +137,19 @@ def gone_text(plan: ExtractionPlan, folder: str) -> str:
     return f"was extracted from a folder called {plan.upstream}{where}"
 
 
-def settings_in(plan: ExtractionPlan) -> ExtractionSettings:
-    """Return the settings that lead to a plan again."""
+def settings_in(plan: ExtractionPlan, spans: SpanOptions | None = None) -> ExtractionSettings:
+    """Return the settings that lead to a plan again.
+
+    Args:
+        plan: of a cache
+        spans: that were pooled; windows are known from the plan
+
+    Raises:
+        InputError: if the plan is of given intervals, and none are given here
+    """
+    if spans is None and plan.spans:
+        spans = SpanOptions.from_plan(plan.spans)
     reading = ReadingOptions.from_plan(plan.audio_channels, plan.end_silence)
-    return ExtractionSettings(plan.poolings, plan.text_column or TRANSCRIPT, plan.storage_dtype, reading=reading)
+    return ExtractionSettings(
+        plan.poolings, plan.text_column or TRANSCRIPT, plan.storage_dtype, reading=reading, spans=spans
+    )

@@ -118,21 +118,38 @@ def pool_frame_chunks(frame_chunks: Iterable[FrameChunk], *, poolings: tuple[str
     Returns:
         the utterance's embeddings, ``(n_layers, n_poolings, dim)``
     """
-    functions = [pooling_named(name) for name in poolings]
-    summaries: dict[tuple[int, int], tuple[Tensor, int]] = {}  # of layer and pooling, with the frames in it
+    summaries = FrameSummaries(poolings)
     for frame_chunk in frame_chunks:
         for layer, frames in enumerate(frame_chunk.layers):
             total = len(frames) if frame_chunk.total is None else frame_chunk.total
-            for k, pooling in enumerate(functions):
-                counted = pooling.counted(total)
-                first = max(counted.start - frame_chunk.first, 0)
-                last = min(counted.stop - frame_chunk.first, len(frames))
-                if first < last:
-                    summary = pooling.summarise(frames[first:last])
-                    summaries[layer, k] = _joined(pooling, summaries.get((layer, k)), summary, last - first)
-    n_layers = 1 + max(layer for layer, _ in summaries)
-    vectors = [[f.vector(summaries[layer, k][0]) for k, f in enumerate(functions)] for layer in range(n_layers)]
-    return torch.stack([torch.stack(row) for row in vectors])
+            summaries.add(layer, frames, first=frame_chunk.first, total=total)
+    return summaries.vectors()
+
+
+class FrameSummaries:
+    """Pools the frames of every layer of an utterance, or of a span of one, which come in one or several parts."""
+
+    def __init__(self, poolings: tuple[str, ...]) -> None:
+        """Take keys of `POOLINGS`, in the order of the result."""
+        self._functions = [pooling_named(name) for name in poolings]
+        self._summaries: dict[tuple[int, int], tuple[Tensor, int]] = {}  # of layer and pooling, with the frames in it
+
+    def add(self, layer: int, frames: Tensor, *, first: int, total: int) -> None:
+        """Add consecutive frames of a layer, of which ``first`` is the first of ``total``."""
+        for k, pooling in enumerate(self._functions):
+            counted = pooling.counted(total)
+            begin, end = max(counted.start - first, 0), min(counted.stop - first, len(frames))
+            if begin < end:
+                summary = pooling.summarise(frames[begin:end])
+                self._summaries[layer, k] = _joined(pooling, self._summaries.get((layer, k)), summary, end - begin)
+
+    def vectors(self) -> Tensor:
+        """Return the embeddings, ``(n_layers, n_poolings, dim)``, once all frames were added."""
+        n_layers = 1 + max(layer for layer, _ in self._summaries)
+        vectors = [
+            [f.vector(self._summaries[layer, k][0]) for k, f in enumerate(self._functions)] for layer in range(n_layers)
+        ]
+        return torch.stack([torch.stack(row) for row in vectors])
 
 
 def _joined(pooling: Pooling, before: tuple[Tensor, int] | None, summary: Tensor, n: int) -> tuple[Tensor, int]:

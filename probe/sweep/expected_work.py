@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from layerprobe.probe.solvers.erased_ridge import INNER_FOLDS
 from layerprobe.probe.solvers.gram import assign_cells
 from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT
 from layerprobe.probe.sweep.rated_parts import RatedPart
@@ -20,6 +21,7 @@ DECOMPOSITIONS = 25e9  # in a reduction to tridiagonal form, of 4/3 n^3 operatio
 LAYER = 0.04  # seconds of a layer of any size
 COLUMN = 6e-4  # seconds to score a column of predictions, and
 COLUMN_ROW = 1.5e-7  # for each of its rows
+ERASURE = 1e-3  # seconds of an erasure in an inner fold of any size
 PERMUTED_ALPHAS = 6  # penalties that a permutation tries
 MIX_STEPS = 300  # steps of the solver of a mix, its penalties counted
 MIX_ROWS = 1024  # rows whose time a step takes at most: larger layers are fitted from moments
@@ -81,6 +83,22 @@ def permutations_seconds(size: PartSize, n_features: int, *, separate: bool) -> 
     sums = 4 * size.n_utterances * d / PRODUCTS
     searches = size.n_sets * d * d * (2 + 4 * PERMUTED_ALPHAS) / (2 * PRODUCTS)
     return again + size.n_permuted * (sums + searches) + scores
+
+
+def erased_seconds(size: PartSize, n_features: int, *, n_erasures: int) -> float:
+    """Return the seconds of one layer without each of some concepts, and without random directions.
+
+    Args:
+        size: of the part
+        n_features: of the layer
+        n_erasures: with those of random directions
+    """
+    n, d = size.n_train, min(size.n_train, n_features)
+    fits = n_features * d * n / PRODUCTS + (1 + INNER_FOLDS) * (
+        16 / 3 * d**3 / DECOMPOSITIONS + 2 * n * d * d / PRODUCTS
+    )
+    columns = size.n_targets * size.n_alphas * 2 * n * d / PRODUCTS + INNER_FOLDS * ERASURE
+    return LAYER + size.n_splits * (fits + n_erasures * columns) + n_erasures * _scores(size, size.n_targets)
 
 
 def mix_seconds(size: PartSize, n_features: int, n_layers: int, *, n_mixes: int, n_seeds: int) -> float:

@@ -85,7 +85,15 @@ def settings_fingerprint(settings: dict[str, Any]) -> str:
         *(table["fingerprint"] for table in caches),
         *(table["rows_fingerprint"] for table in caches),
         *(f"covariate {table['name']}" for table in settings["covariates"]),
+        *([settings["time"]["fingerprint"]] if "time" in settings else []),
+        *_erasure_parts(settings.get("erasure", {})),
     )
+
+
+def _erasure_parts(table: dict[str, Any]) -> list[str]:
+    """Return what of the table ``[erasure]`` decides scores; nothing for a sweep without erasures."""
+    caches = [f"{c['fingerprint']} {c['rows_fingerprint']} {c['layer']}" for c in table.get("caches", ())]
+    return [*(f"without {erasure['name']}" for erasure in table.get("erasures", ())), *caches]
 
 
 def with_counts(settings: dict[str, Any], dataset: SweepDataset, caches: Iterable[Cache]) -> dict[str, Any]:

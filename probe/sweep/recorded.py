@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, resolve
 from layerprobe.probe.results.run_folder import PLAN, read_plan
 from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.sweep.concepts import ConceptCache
 from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate, TranscriptCovariate
 
 FIELDS = {  # of a plan that each argument of `probe.sweep.settings.plan_sweep` decides
@@ -48,6 +49,22 @@ class RecordedSweep:
     encoders: list[dict[str, Any]]  # tables of plan.toml
     random_weights: list[dict[str, Any]]
     covariates: list[dict[str, Any]]
+    time: dict[str, Any] = field(default_factory=dict)  # bins of time or ratings of spans; empty without
+    erasure: dict[str, Any] = field(default_factory=dict)  # the table of plan.toml; empty where nothing is erased
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The erasures, as `probe.sweep.concepts.parse_erasures` takes them."""
+        return tuple(erasure["name"] for erasure in self.erasure.get("erasures", ()))
+
+    def open_concepts(self) -> list[ConceptCache]:
+        """Open the caches of concepts.
+
+        Raises:
+            InputError: if one is no longer at its path
+        """
+        tables = self.erasure.get("caches", ())
+        return [ConceptCache(self._open(table, "--concepts"), table["layer"]) for table in tables]
 
     def open_encoders(self) -> list[Cache]:
         """Open the caches under study.
@@ -101,7 +118,7 @@ class RecordedSweep:
                 f"Warning: {manifest.path} has changed since {self.path} was written "
                 f"(content {content}, then {self.content}), so scores will differ."
             )
-        tables = {t["path"]: t for t in [*self.encoders, *self.random_weights, *self.covariates] if "path" in t}
+        tables = {t["path"]: t for t in self._tables if "path" in t}
         for cache in caches:
             table = tables.get(str(cache.path.absolute()), {})
             same = table.get("fingerprint") == cache.plan.fingerprint()
@@ -111,6 +128,10 @@ class RecordedSweep:
                     f"utterances, then {table.get('n_utterances')}), so scores may differ."
                 )
         return found
+
+    @property
+    def _tables(self) -> list[dict[str, Any]]:
+        return [*self.encoders, *self.random_weights, *self.covariates, *self.erasure.get("caches", ())]
 
     def _open(self, table: dict[str, Any], argument: str = "CACHES") -> Cache:
         path = resolve(str(table["path"]))
@@ -139,7 +160,15 @@ def read_recorded(path: Path | str) -> RecordedSweep:
     controls, covariates = (list(content.get(name, [])) for name in ("random_weights", "covariates"))
     manifest = resolve(str(content["manifest"]))
     return RecordedSweep(
-        path, plan, manifest, content["corpus"].get("content", ""), content["encoders"], controls, covariates
+        path,
+        plan,
+        manifest,
+        content["corpus"].get("content", ""),
+        content["encoders"],
+        controls,
+        covariates,
+        content.get("time", {}),
+        content.get("erasure", {}),
     )
 
 

@@ -8,13 +8,17 @@ from functools import partial
 import numpy as np
 
 from layerprobe.probe.data.manifest.schema import rater_columns
+from layerprobe.probe.results.erased import CONCEPT_ONLY
 from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
 from layerprobe.probe.results.run_folder import COVARIATES_ONLY, FUSED_RIDGE, FUSED_WEIGHTED_SUM
 from layerprobe.probe.results.score_table import score_table
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.sweep.baselines import baselines
+from layerprobe.probe.sweep.bin_probes import bin_tasks
+from layerprobe.probe.sweep.erasure import REPEATS, concepts_alone, erased_probes
 from layerprobe.probe.sweep.expected_work import (
     PartSize,
+    erased_seconds,
     mix_seconds,
     others_seconds,
     permutations_seconds,
@@ -30,14 +34,16 @@ from layerprobe.probe.sweep.layer_probes import (
     layer_passes,
     layer_probes,
 )
+from layerprobe.probe.sweep.peak_spans import peak_tasks
 from layerprobe.probe.sweep.task_inputs import TaskInputs, rated_features
 from layerprobe.probe.sweep.workers import WORKER, Task
+from layerprobe.probe.tasks.concepts import MOST_DIRECTIONS
 
 MIX_LAYERS = 3  # copies of its layers that a mix may hold, and at most
 MIX_BYTES = 4 * 2**30
 TORCH_PROBES = {"mlp", "logistic"}
 # Stages: cheap ones first, and what a first figure needs before all
-FIRST, CONTROL_LAYERS, BASELINES, PERMUTED_LAYERS, OTHER_LAYERS, MIXED, FUSED = range(7)
+FIRST, CONTROL_LAYERS, BASELINES, PERMUTED_LAYERS, IN_TIME, OTHER_LAYERS, ERASED_LAYERS, MIXED, FUSED = range(9)
 LATER_PASSES = {PERMUTATIONS: PERMUTED_LAYERS, OTHERS: OTHER_LAYERS}
 
 
@@ -56,7 +62,9 @@ def all_tasks(inputs: TaskInputs, *, separate: bool) -> list[Task]:
         for passes in _passes_of(inputs, number, separate=separate)
     ]
     fused = [_fused_task(inputs, sizes)] if any(part.plan.fused for part in inputs.dataset.parts) else []
-    return [*tasks, *_mix_tasks(inputs, sizes), *fused, *_baseline_tasks(inputs, sizes)]
+    timed = [*bin_tasks(inputs, IN_TIME), *peak_tasks(inputs, IN_TIME)]
+    erased = _erasure_tasks(inputs, sizes)
+    return [*tasks, *_mix_tasks(inputs, sizes), *fused, *_baseline_tasks(inputs, sizes), *timed, *erased]
 
 
 def _passes_of(inputs: TaskInputs, number: int, *, separate: bool) -> list[tuple[str, ...]]:
@@ -262,6 +270,47 @@ def fit_baselines(inputs: TaskInputs) -> ProbeResults:
             acoustic=None if features is None else part.take(features),
             algebra=inputs.algebra,
         )
+    return results
+
+
+def _erasure_tasks(inputs: TaskInputs, sizes: list[PartSize]) -> list[Task]:
+    """Return the tasks of layers without concepts, and of concepts without a layer, if any are erased."""
+    n_erasures = len(inputs.erasures.erased) * (1 + REPEATS)
+    if not n_erasures:
+        return []
+    tasks = [
+        Task(
+            f"{one.name}-layer-{layer}-erased",
+            f"{one.label} layer {layer}, erasures",
+            "erasures",
+            sum(erased_seconds(size, one.n_features, n_erasures=n_erasures) for size in sizes),
+            partial(fit_erased, number, layer),
+            ERASED_LAYERS,
+            adds=("erased",),
+            reads=(number, layer),
+        )
+        for number, one in enumerate(inputs.caches)
+        if one.is_studied
+        for layer in one.cache.plan.layers
+    ]
+    seconds = sum(n_erasures * ratings_seconds(size, MOST_DIRECTIONS) for size in sizes)
+    return [*tasks, Task("concepts", "concepts alone", "baselines", seconds, fit_concepts, BASELINES, (CONCEPT_ONLY,))]
+
+
+def fit_erased(number: int, layer: str, inputs: TaskInputs) -> ProbeResults:
+    """Fit one layer of one cache without each concept, for every part of the sweep."""
+    x, keys = inputs.read_layer(number, layer), {**inputs.caches[number].keys, "layer": layer}
+    results = NO_RESULTS
+    for part in inputs.dataset.parts:
+        results += part.in_whole(erased_probes(part.take(x), part, inputs.erasures, keys))
+    return results
+
+
+def fit_concepts(inputs: TaskInputs) -> ProbeResults:
+    """Fit the concepts without any layer."""
+    results = NO_RESULTS
+    for part in inputs.dataset.parts:
+        results += part.in_whole(concepts_alone(part, inputs.erasures, inputs.algebra))
     return results
 
 

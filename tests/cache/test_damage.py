@@ -24,11 +24,12 @@ import layerprobe.probe.cache.verify
 import layerprobe.probe.cache.writer
 import layerprobe.probe.extraction.repair
 from layerprobe.probe.cache.compact import compact
+from layerprobe.probe.cache.compaction import compaction_folders, resume_compaction
 from layerprobe.probe.cache.journal import JOURNAL, CacheDamagedError
 from layerprobe.probe.cache.layout import ARRAYS
 from layerprobe.probe.cache.store import CacheMismatchError, block_file, open_cache
 from layerprobe.probe.cache.verify import differences, verify
-from layerprobe.probe.cache.writer import CacheWriter, compaction_folders, resume_compaction
+from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract, run_extraction
 from layerprobe.probe.extraction.repair import repair

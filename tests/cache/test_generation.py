@@ -12,12 +12,13 @@ import pytest
 from helpers.cache_rows import DIM, PLAN, content_hash, fill
 
 from layerprobe.probe.cache.compact import compact
+from layerprobe.probe.cache.compaction import compaction_folders
 from layerprobe.probe.cache.generation import GENERATION, CacheChangedError, read_generation, start_generation
 from layerprobe.probe.cache.layout import CacheMismatchError
 from layerprobe.probe.cache.lease import LEASE, leased
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.cache.verify import verify
-from layerprobe.probe.cache.writer import CacheWriter, compaction_folders
+from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.exceptions import InputError
 
 

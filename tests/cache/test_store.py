@@ -57,6 +57,14 @@ def test_a_notebook_finds_what_the_format_promises(tmp_path):
     assert np.isnan(group["embeddings"].fill_value)
 
 
+def test_a_block_of_which_every_row_is_removed_stays_readable(tmp_path):
+    fill(tmp_path / "a.zarr", BLOCK + 3)
+    with CacheWriter(tmp_path / "a.zarr", PLAN, dim=DIM) as writer:
+        writer.drop([f"ü{k}" for k in range(BLOCK)])
+    assert open_cache(tmp_path / "a.zarr").utterance_ids.tolist() == [f"ü{BLOCK + k}" for k in range(3)]
+    assert not verify(tmp_path / "a.zarr")
+
+
 @pytest.mark.parametrize("first", [1, BLOCK - 1, BLOCK, BLOCK + 1])
 def test_a_store_filled_in_two_runs_equals_one_filled_at_once(tmp_path, first):
     total = 2 * BLOCK + 10

@@ -115,6 +115,17 @@ def test_figures_have_the_requested_width(finished):
     assert "No cache with random weights was swept" in refused("gain-over-random", folder)
 
 
+def test_figures_over_time_are_of_runs_with_bins_of_time(finished, timed):
+    _, folder, _ = finished
+    for name in ("time-map", "time-curve"):
+        result = run(name, timed, "--metric", "pearson", "--width", "double", "--style", "ieee")
+        assert result.exit_code == 0, result.output
+        assert (timed / "figures" / f"{name}.csv").exists()
+        message = refused(name, folder)
+        assert f"{folder} has no scores over time for these targets. Sweep a cache of spans" in message
+        assert "LP795" in message
+
+
 def test_layers_are_compared_from_the_caches_of_the_run(finished, tmp_path):
     cache, folder, _ = finished
     result = run("similarity", folder)

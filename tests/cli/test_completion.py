@@ -30,6 +30,7 @@ from layerprobe.probe.metrics import METRICS
 from layerprobe.probe.pretraining.plans import MFCC
 from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS
 from layerprobe.probe.regressor.plan import PRECISIONS as TRAINING_PRECISIONS
+from layerprobe.probe.sweep.concepts import CONCEPTS
 from layerprobe.probe.sweep.mix_probes import MIXES
 from layerprobe.probe.sweep.settings import PROBES
 from layerprobe.probe.tasks.controls import CONTROLS
@@ -58,6 +59,7 @@ CLOSED = {  # what checks a value, by the entry that completes it
     "train pooling": FRAME_POOLINGS,
     "train precision": TRAINING_PRECISIONS,
     "width": DEFAULT_WIDTHS,
+    "without": CONCEPTS,
 }
 WITHOUT_A_LIST = {"covariate", "device", "pretrain precision", "sweep folds"}  # whose check is no dict
 

@@ -39,9 +39,10 @@ def again(reported, tmp_path_factory):
 
 
 @pytest.fixture
-def runs(reported, again, request):
-    """The run that has everything to plot; a gain needs a second one, whose encoder has the same layers."""
-    return [reported, again] if request.node.callspec.params["name"] == "gain" else reported
+def runs(reported, again, timed, request):
+    """The run that has everything to plot; a gain needs a second one with the same layers, and time needs bins."""
+    others = {"gain": [reported, again], "time-map": timed, "time-curve": timed}
+    return others.get(request.node.callspec.params["name"], reported)
 
 
 def files(folder):

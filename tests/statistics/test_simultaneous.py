@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, norm, t
 
 from layerprobe.analysis.statistics.estimates import BootstrapSample
-from layerprobe.analysis.statistics.simultaneous import max_statistic, training_inflation
+from layerprobe.analysis.statistics.simultaneous import max_statistic, simultaneous_margins, training_inflation
 
 
 def sample(estimate, resamples, n_speakers=20):
@@ -52,3 +52,27 @@ def test_two_sided_errors_are_controlled_over_correlated_scores(rng):
 def test_training_speakers_widen_by_the_ratio_of_both_sets():
     assert training_inflation([1] * 10, [9] * 10) == pytest.approx(np.sqrt(1 + 10 / 9))
     assert training_inflation([30], [60]) == pytest.approx(np.sqrt(1.5))
+
+
+@pytest.mark.parametrize("inflation", [1.0, 1.5])
+def test_simultaneous_intervals_exclude_0_where_the_adjusted_p_value_is_significant(inflation):
+    rng = np.random.default_rng(3)
+    error = np.geomspace(0.01, 0.3, 60)
+    estimate = error * rng.uniform(0, 14, size=60)
+    off = error * (0.5 * rng.normal(size=(2000, 1)) + rng.normal(size=(2000, 60)))
+    sample = BootstrapSample(estimate, estimate + off, np.zeros((12, 60)))
+    margins = simultaneous_margins(sample, inflation=inflation)
+    significant = max_statistic(sample, inflation=inflation) <= 0.05
+    assert 5 < significant.sum() < 55
+    assert ((estimate > margins) == significant).all()
+    np.testing.assert_allclose(margins, inflation * simultaneous_margins(sample))
+    half = np.quantile(np.max(np.abs(off) / off.std(axis=0), axis=1), 0.95) * off.std(axis=0)
+    many = BootstrapSample(estimate, estimate + off, np.zeros((10**5, 60)))  # of many speakers nothing is expanded
+    np.testing.assert_allclose(simultaneous_margins(many), half, rtol=1e-3)
+
+
+def test_a_score_that_does_not_vary_has_no_margin_and_an_unknown_one_has_none():
+    resamples = np.column_stack([np.full(200, 0.3), np.full(200, np.nan)])
+    margins = simultaneous_margins(BootstrapSample(np.array([0.3, np.nan]), resamples, np.zeros((9, 2))))
+    assert margins[0] == 0
+    assert np.isnan(margins[1])

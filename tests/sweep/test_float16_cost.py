@@ -11,8 +11,9 @@ from helpers.cache_rows import DIM, PLAN
 from helpers.speech_models import load_exact
 from helpers.voices import voice, write_table
 
+from layerprobe.probe.cache.storage import StorageOverflowError, stored
 from layerprobe.probe.cache.store import CacheMismatchError, block_file, open_cache
-from layerprobe.probe.cache.writer import CacheWriter, StorageOverflowError, stored
+from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import extract

@@ -102,7 +102,7 @@ def extract_shard(
     elsewhere: dict[str, str] = {}
     if (out / JOURNAL).exists():
         cache = open_cache(out)
-        elsewhere = dict(zip(cache.utterance_ids, cache.audio_hashes, strict=True))
+        elsewhere = cache.contents
         plan = extraction_plan(encoder, settings)
         if plan != cache.plan:
             raise CacheMismatchError(out, cache.plan, plan)
@@ -140,7 +140,7 @@ def _merge(out: Path, shards: list[Shard], manifest: Manifest, progress: NullPro
             raise CacheMismatchError(
                 cache.path, cache.plan, caches[0].plan, advice="Delete it and fill it like the others."
             )
-    refilled = {name for c in caches for name in (*c.utterance_ids, *c.quarantine["utterance_id"])}
+    refilled = {name for c in caches for name in (*c.contents, *c.quarantine["utterance_id"])}
     before = read_quarantine(out)
     gone = ~before["utterance_id"].isin(list(refilled)) & before["utterance_id"].isin(manifest.table["utterance_id"])
     before = before[gone]  # of shards that were merged and removed
@@ -173,12 +173,17 @@ def _merge(out: Path, shards: list[Shard], manifest: Manifest, progress: NullPro
 
 def _add(cache: Cache, writer: CacheWriter, progress: NullProgress) -> int:
     known, added = writer.cached, 0
+    parents = cache.utterance_ids if cache.spans is None else cache.spans.parent
+    if cache.spans is not None:  # spans that an utterance had before may have other ids
+        changed = {name for name, content in cache.contents.items() if known.get(name) != content}
+        writer.drop(changed & writer.utterances)
     for begin in range(0, len(cache.utterance_ids), BLOCK):
         rows = np.arange(begin, min(begin + BLOCK, len(cache.utterance_ids)))
-        rows = rows[[known.get(cache.utterance_ids[k]) != cache.audio_hashes[k] for k in rows]]
+        rows = rows[[known.get(parents[k]) != cache.audio_hashes[k] for k in rows]]
         if len(rows):
             for k, embeddings in zip(rows, cache.read_rows(rows), strict=True):
-                writer.append(str(cache.utterance_ids[k]), str(cache.audio_hashes[k]), embeddings)
+                span = None if cache.spans is None else cache.spans[int(k)]
+                writer.append(str(cache.utterance_ids[k]), str(cache.audio_hashes[k]), embeddings, span)
             added += len(rows)
         progress.advance(min(BLOCK, len(cache.utterance_ids) - begin))
     return added
@@ -187,7 +192,7 @@ def _add(cache: Cache, writer: CacheWriter, progress: NullProgress) -> int:
 def _check_complete(out: Path, shards: list[Shard], caches: list[Cache], manifest: Manifest) -> None:
     of = shards[0].of
     merged = open_cache(out) if (out / JOURNAL).exists() else None
-    cached = set() if merged is None else set(merged.utterance_ids)
+    cached = set() if merged is None else set(merged.contents)
     refused = set() if merged is None else set(merged.quarantine["utterance_id"])
     by_shard = dict(zip(shards, caches, strict=True))
     lacking = []
@@ -195,7 +200,7 @@ def _check_complete(out: Path, shards: list[Shard], caches: list[Cache], manifes
         shard = Shard(number, of)
         wanted = set(shard.of_table(manifest.table)["utterance_id"]) - cached
         cache = by_shard.get(shard)
-        done = refused if cache is None else {*cache.utterance_ids, *cache.quarantine["utterance_id"]}
+        done = refused if cache is None else {*cache.contents, *cache.quarantine["utterance_id"]}
         if wanted - done:
             lacking.append(f"{shard} ({len(wanted - done)} of {len(wanted)} utterances)")
     if lacking:

@@ -19,10 +19,12 @@ from torch import Tensor
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import records
 from layerprobe.probe.data.inputs import InputReader
+from layerprobe.probe.data.spans import SpanSource
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.extraction.encoding.embedding import (
     EmbeddedUtterance,
     embed,
+    embed_spans,
     is_out_of_memory,
     not_finite,
     too_large,
@@ -43,6 +45,7 @@ class PackOptions:
     loaders: int  # threads that read
     batch_frames: int | None  # that run together; None chooses by the free memory
     log: Callable[[str], None]  # receives a sentence where memory runs out
+    spans: SpanSource | None = None  # of utterances, which are pooled in their place
 
 
 def embed_packed(
@@ -62,7 +65,14 @@ def embed_packed(
     """
     budget = options.batch_frames or frame_budget(encoder)
     window_frames = frames_ahead(packing.packed, budget)
-    ahead = ReadAhead(records(table), encoder, reader, loaders=options.loaders, at_most=window_frames + 2 * budget)
+    ahead = ReadAhead(
+        records(table),
+        encoder,
+        reader,
+        loaders=options.loaders,
+        at_most=window_frames + 2 * budget,
+        spans=options.spans,
+    )
     embedding = _PackEmbedding(encoder, packing, options.poolings, budget, options.log)
     try:
         with torch_threads(options.jobs if encoder.device == "cpu" else 1):
@@ -87,8 +97,10 @@ class _Launched:
     """A pack that the device encodes, and where its results arrive."""
 
     utterances: list[PreparedUtterance]
-    embeddings: Tensor  # (n_utterances, n_layers, n_poolings, dim) float32 on the host, once the device has ended
-    is_finite: Tensor  # (n_utterances,) bool, also on the host then
+    # (n_rows, n_layers, n_poolings, dim) float32 on the host, once the device has ended; a row for each utterance, or
+    # for each span of these
+    embeddings: Tensor
+    is_finite: Tensor  # (n_rows,) bool, also on the host then
     wait: Callable[[], float]  # until the results are there; returns the seconds that the device took
 
 
@@ -133,10 +145,13 @@ class _PackEmbedding:
         while len(self._in_flight) > n:
             launched = self._in_flight.popleft()
             seconds = launched.wait() / len(launched.utterances)
-            for one, embeddings, is_finite in zip(
-                launched.utterances, launched.embeddings.numpy(), launched.is_finite.tolist(), strict=True
-            ):
-                self._keep(one, embeddings if is_finite else None, "" if is_finite else str(not_finite()), seconds)
+            end = 0
+            for one in launched.utterances:
+                begin, end = end, end + (1 if one.spans is None else len(one.spans.spans))
+                embeddings = launched.embeddings[begin:end].numpy()
+                is_finite = bool(launched.is_finite[begin:end].all())
+                found = embeddings[0] if one.spans is None else embeddings
+                self._keep(one, found if is_finite else None, "" if is_finite else str(not_finite()), seconds)
 
     def refuse(self, utterances: list[PreparedUtterance]) -> None:
         """Keep the reasons of utterances that can't be used."""
@@ -146,7 +161,15 @@ class _PackEmbedding:
     def _keep(self, one: PreparedUtterance, embeddings: np.ndarray | None, reason: str, seconds: float) -> None:
         read = one.model_input
         self.done[one.position] = EmbeddedUtterance(
-            one.row, read.content, embeddings, reason, read.seconds, seconds, one.seconds, read.remarks
+            one.row,
+            read.content,
+            embeddings,
+            reason,
+            read.seconds,
+            seconds,
+            one.seconds,
+            read.remarks + (() if one.spans is None else one.spans.remarks),
+            one.spans,
         )
 
     def _try_to_launch(self, utterances: list[PreparedUtterance]) -> _Launched | None:
@@ -163,7 +186,11 @@ class _PackEmbedding:
         began = time.perf_counter()
         embeddings, reason = None, ""
         try:
-            embeddings = embed(self._encoder, one.model_input.data, poolings=self._poolings)
+            data = one.model_input.data
+            if one.spans is None:
+                embeddings = embed(self._encoder, data, poolings=self._poolings)
+            else:
+                embeddings = embed_spans(self._encoder, data, one.spans, poolings=self._poolings).embeddings
         except InvalidAudioError as error:
             reason = str(error)
         except (RuntimeError, MemoryError) as error:
@@ -184,16 +211,18 @@ class _PackEmbedding:
 def _launched(packing: PackingEncoder, utterances: list[PreparedUtterance], poolings: tuple[str, ...]) -> _Launched:
     """Launch a pack, and the copies of its results to the host."""
     chunks = [one.chunks for one in utterances]
+    ranges = [(one.ranges.begins, one.ranges.counts) for one in utterances if one.ranges is not None]
+    spans = ranges or None
     if not packing.device.startswith("cuda"):
         began = time.perf_counter()
-        embeddings = packing.embed_pack(chunks, poolings=poolings).cpu()
+        embeddings = packing.embed_pack(chunks, poolings=poolings, spans=spans).cpu()
         seconds = time.perf_counter() - began
         return _Launched(utterances, embeddings, _finite_rows(embeddings), lambda: seconds)
     stream = torch.cuda.current_stream(packing.device)
     # blocking: a host thread that spins until the device has ended would take a core from the readers
     first, last = (torch.cuda.Event(enable_timing=True, blocking=True) for _ in range(2))  # type: ignore[no-untyped-call]
     first.record(stream)
-    on_device = packing.embed_pack(chunks, poolings=poolings)
+    on_device = packing.embed_pack(chunks, poolings=poolings, spans=spans)
     embeddings, is_finite = _to_host(on_device), _to_host(_finite_rows(on_device))
     last.record(stream)
 

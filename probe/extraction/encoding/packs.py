@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar, cast
 
+import numpy as np
 from torch import Tensor
 
 from layerprobe.probe.encoders.base import AnyEncoder
@@ -32,8 +33,17 @@ class PackingEncoder(Protocol):
     def input_chunks(self, data: object) -> list[InputChunk]:
         """Return the inputs of the forward passes of one utterance, on the host."""
 
-    def embed_pack(self, utterances: Sequence[Sequence[InputChunk]], *, poolings: tuple[str, ...]) -> Tensor:
-        """Return ``(n_utterances, n_layers, n_poolings, dim)`` on the device, without waiting for it."""
+    def embed_pack(
+        self,
+        utterances: Sequence[Sequence[InputChunk]],
+        *,
+        poolings: tuple[str, ...],
+        spans: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> Tensor:
+        """Return ``(n_utterances, n_layers, n_poolings, dim)`` on the device, without waiting for it.
+
+        With the frames of spans, ``(first, number)`` of each utterance, there is a row for each of these.
+        """
 
 
 class Sized(Protocol):

@@ -18,10 +18,12 @@ import torch
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import Row
 from layerprobe.probe.data.inputs import InputReader, ModelInput
+from layerprobe.probe.data.spans import SpanSource, UtteranceSpans, with_nearest
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.extraction.encoding.embedding import check_data
+from layerprobe.probe.extraction.encoding.embedding import check_data, frame_times, span_times
 from layerprobe.probe.extraction.encoding.packs import packing
 from layerprobe.probe.forward.chunks import InputChunk
+from layerprobe.probe.forward.frame_times import FrameRanges, frame_ranges
 from layerprobe.probe.system import cores
 
 MOST_LOADERS = 8  # beyond, threads wait for the interpreter
@@ -50,6 +52,8 @@ class PreparedUtterance:
     lengths: tuple[int, ...]  # frames of each chunk
     reason: str  # "" where there are chunks
     seconds: float  # of the thread that read it
+    spans: UtteranceSpans | None = None  # that are pooled; None where the utterance is
+    ranges: FrameRanges | None = None  # frames of each span
 
     @property
     def n_frames(self) -> int:
@@ -61,7 +65,14 @@ class ReadAhead:
     """An iterator over utterances that threads have read: in order, and at most so many frames ahead."""
 
     def __init__(
-        self, rows: Iterator[Row], encoder: AnyEncoder, reader: InputReader, *, loaders: int, at_most: int
+        self,
+        rows: Iterator[Row],
+        encoder: AnyEncoder,
+        reader: InputReader,
+        *,
+        loaders: int,
+        at_most: int,
+        spans: SpanSource | None = None,
     ) -> None:
         """Take the rows to read.
 
@@ -71,7 +82,9 @@ class ReadAhead:
             reader: returns the input of each row
             loaders: threads that read; as many utterances are read whatever their length
             at_most: frames that are held, those being read counted at the mean of the usable ones before
+            spans: of the utterances, which are pooled in their place
         """
+        self._spans = spans
         self._rows, self._encoder, self._reader = rows, encoder, reader
         self._loaders, self._at_most = loaders, at_most
         self._pool = ThreadPoolExecutor(loaders, initializer=torch.set_num_threads, initargs=(1,))
@@ -117,17 +130,26 @@ class ReadAhead:
         reason = model_input.reason
         chunks: tuple[InputChunk, ...] = ()
         lengths: tuple[int, ...] = ()
+        spans, ranges = None, None
         packs = packing(self._encoder)
         if not reason and packs is not None:
             try:
                 check_data(self._encoder, model_input.data)
                 chunks = tuple(packs.input_chunks(model_input.data))
                 lengths = tuple(packs.packed.n_frames(chunk) for chunk in chunks)
+                if self._spans is not None:
+                    spans = self._spans.of(row, model_input.seconds)
+                    n_frames = sum(
+                        len(range(*chunk.counted.indices(n))) for chunk, n in zip(chunks, lengths, strict=True)
+                    )
+                    times = span_times(self._encoder, spans, len(model_input.data))
+                    ranges = frame_ranges(times, frame_times(self._encoder), n_frames)
+                    spans = with_nearest(spans, int(ranges.nearest.sum()))
             except InvalidAudioError as error:
-                reason = str(error)
+                reason, chunks, lengths = str(error), (), ()
         seconds = time.perf_counter() - began
         with self._lock:
             self._n_read += 1
             self._n_usable += bool(lengths)
             self._frames_read += sum(lengths)
-        return PreparedUtterance(position, row, model_input, chunks, lengths, reason, seconds)
+        return PreparedUtterance(position, row, model_input, chunks, lengths, reason, seconds, spans, ranges)

@@ -21,8 +21,15 @@ import torch
 from layerprobe.probe.data.audio import InvalidAudioError
 from layerprobe.probe.data.audio_hashes import Row, records
 from layerprobe.probe.data.inputs import InputReader, ModelInput
+from layerprobe.probe.data.spans import SpanSource, UtteranceSpans, with_nearest
 from layerprobe.probe.encoders.base import AnyEncoder
-from layerprobe.probe.extraction.encoding.embedding import EmbeddedUtterance, embed, is_out_of_memory, too_large
+from layerprobe.probe.extraction.encoding.embedding import (
+    EmbeddedUtterance,
+    embed,
+    embed_spans,
+    is_out_of_memory,
+    too_large,
+)
 from layerprobe.probe.extraction.encoding.packed_workers import PackOptions, embed_packed
 from layerprobe.probe.extraction.encoding.packs import packing
 from layerprobe.probe.extraction.encoding.read_ahead import loaders_for
@@ -68,7 +75,7 @@ class ConcurrencyLimiter:
             self.jobs = min(self.jobs, max(1, jobs // 2))
 
 
-def embed_in_order(
+def embed_in_order(  # noqa: PLR0913 - what, by what, and how many at once
     table: pd.DataFrame,
     encoder: AnyEncoder,
     reader: InputReader,
@@ -77,6 +84,7 @@ def embed_in_order(
     jobs: int | None = None,
     loaders: int | None = None,
     batch_frames: int | None = None,
+    spans: SpanSource | None = None,
     log: Callable[[str], None] = _not_logged,
 ) -> Generator[EmbeddedUtterance, None, None]:
     """Embed the rows of a manifest's table, in their order.
@@ -89,6 +97,7 @@ def embed_in_order(
         jobs: threads that encode; None for one per core, or one on a GPU
         loaders: threads that decode audio; None for `loaders_for` the device
         batch_frames: frames that a packed pass takes together; None chooses by the free memory
+        spans: of the utterances, which are pooled in their place; None pools whole utterances
         log: receives a sentence where memory runs out in a packed pass
 
     Yields:
@@ -97,13 +106,31 @@ def embed_in_order(
     jobs, loaders = jobs or utterances_at_once(encoder), loaders or loaders_for(encoder.device)
     packs = packing(encoder)
     if packs is None:
-        return _embed_singly(table, encoder, reader, poolings=poolings, jobs=jobs, loaders=loaders)
-    options = PackOptions(poolings, jobs, loaders, batch_frames, log)
+        work = _Work(encoder, poolings, spans)
+        return _embed_singly(table, work, reader, jobs=jobs, loaders=loaders)
+    options = PackOptions(poolings, jobs, loaders, batch_frames, log, spans)
     return embed_packed(table, encoder, packs, reader, options)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is done with the input of each utterance."""
+
+    encoder: AnyEncoder
+    poolings: tuple[str, ...]
+    spans: SpanSource | None
+
+    def embed(self, row: Row, model_input: ModelInput) -> tuple[np.ndarray, UtteranceSpans | None]:
+        """Return the embeddings of an utterance, or of its spans, and these."""
+        if self.spans is None:
+            return embed(self.encoder, model_input.data, poolings=self.poolings), None
+        spans = self.spans.of(row, model_input.seconds)
+        found = embed_spans(self.encoder, model_input.data, spans, poolings=self.poolings)
+        return found.embeddings, with_nearest(spans, found.n_nearest)
+
+
 def _embed_singly(
-    table: pd.DataFrame, encoder: AnyEncoder, reader: InputReader, *, poolings: tuple[str, ...], jobs: int, loaders: int
+    table: pd.DataFrame, work: _Work, reader: InputReader, *, jobs: int, loaders: int
 ) -> Generator[EmbeddedUtterance, None, None]:
     limiter = ConcurrencyLimiter(jobs)
     threads_before = torch.get_num_threads()
@@ -113,7 +140,7 @@ def _embed_singly(
     try:
         for row in records(table):
             read = decoding.submit(_read, row, reader)
-            waiting.append(encoding.submit(_encode, row, read, encoder, poolings, limiter))
+            waiting.append(encoding.submit(_encode, row, read, work, limiter))
             if len(waiting) >= jobs + AHEAD:
                 yield waiting.popleft().result()
         while waiting:
@@ -137,16 +164,14 @@ def _read(row: Row, reader: InputReader) -> _Read:
     return _Read(reader.read(row), time.perf_counter() - began)
 
 
-def _encode(
-    row: Row, reading: Future[_Read], encoder: AnyEncoder, poolings: tuple[str, ...], limiter: ConcurrencyLimiter
-) -> EmbeddedUtterance:
+def _encode(row: Row, reading: Future[_Read], work: _Work, limiter: ConcurrencyLimiter) -> EmbeddedUtterance:
     read = reading.result()
     model_input = read.model_input
     began = time.perf_counter()
-    embeddings, reason = None, model_input.reason
+    embeddings, spans, reason = None, None, model_input.reason
     if not reason:
         try:
-            embeddings = _embed_limited(encoder, model_input, poolings, limiter)
+            embeddings, spans = _embed_limited(row, work, model_input, limiter)
         except InvalidAudioError as error:
             reason = str(error)
     seconds = time.perf_counter() - began
@@ -158,17 +183,18 @@ def _encode(
         model_input.seconds,
         seconds,
         read.seconds,
-        model_input.remarks,
+        model_input.remarks + (() if spans is None else spans.remarks),
+        spans,
     )
 
 
 def _embed_limited(
-    encoder: AnyEncoder, model_input: ModelInput, poolings: tuple[str, ...], limiter: ConcurrencyLimiter
-) -> np.ndarray:
+    row: Row, work: _Work, model_input: ModelInput, limiter: ConcurrencyLimiter
+) -> tuple[np.ndarray, UtteranceSpans | None]:
     while True:
         jobs = limiter.enter()
         try:
-            return embed(encoder, model_input.data, poolings=poolings)
+            return work.embed(row, model_input)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -32,22 +32,53 @@ class SegmentPooling:
     host or adds atomically, so that a pack gives the same bits each time.
     """
 
-    def __init__(self, pack: Pack, poolings: tuple[str, ...], *, device: str) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        poolings: tuple[str, ...],
+        *,
+        device: str,
+        spans: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> None:
         """Find the frames that each pooling counts of each utterance, and send their indices to the device.
 
         Args:
             pack: with every chunk of its utterances
             poolings: keys of `probe.forward.pooling.POOLINGS`, in the order of the result
             device: of the streams
+            spans: of each utterance the first frame of each of its spans, and how many frames they have; these take the
+                place of utterances, one utterance's after the other's. None pools whole utterances
 
         Raises:
             InputError: if there is no such pooling
             ValueError: if chunks of an utterance are missing
         """
+        rows, segments = _counted_rows(pack)
+        if spans is not None:
+            rows, segments = _rows_of_spans(rows, segments, spans)
+        self._prepare(rows, segments, poolings, device)
+
+    @classmethod
+    def of_ranges(
+        cls, begins: np.ndarray, counts: np.ndarray, poolings: tuple[str, ...], *, device: str
+    ) -> SegmentPooling:
+        """Return the pooling of ranges of one stream, which may overlap, in place of utterances.
+
+        Args:
+            begins: ``(n_ranges,)`` first frame of each
+            counts: ``(n_ranges,)`` frames of each, at least 1
+            poolings: as of `SegmentPooling`
+            device: of the stream
+        """
+        pooling = cls.__new__(cls)
+        segments = _Segments(starts(counts), counts, np.arange(len(counts)))
+        pooling._prepare(_consecutive(begins, counts), segments, poolings, device)
+        return pooling
+
+    def _prepare(self, rows: np.ndarray | None, segments: _Segments, poolings: tuple[str, ...], device: str) -> None:
         for name in poolings:
             pooling_named(name)
         self._poolings = poolings
-        rows, segments = _counted_rows(pack)
         upload = _Upload()
         self._rows = None if rows is None else upload.add(rows)
         order = np.argsort(segments.utterances)
@@ -110,6 +141,19 @@ def _counted_rows(pack: Pack) -> tuple[np.ndarray | None, _Segments]:
     n_counted = np.bincount(utterances, weights=counts, minlength=pack.n_utterances).astype(np.int64)
     segments = _Segments(starts(n_counted), n_counted, np.arange(pack.n_utterances))
     return _consecutive(begins[order], counts[order]), segments
+
+
+def _rows_of_spans(
+    rows: np.ndarray | None, utterances: _Segments, spans: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, _Segments]:
+    """Return the frames of a stream that are in spans, span by span, and where each span is among them."""
+    first = np.empty(len(spans), dtype=np.int64)
+    first[utterances.utterances] = utterances.begins
+    begins = np.concatenate([first[k] + begin for k, (begin, _) in enumerate(spans)])
+    counts = np.concatenate([count for _, count in spans])
+    of_spans = _consecutive(begins, counts)
+    segments = _Segments(starts(counts), counts, np.arange(len(counts)))
+    return of_spans if rows is None else rows[of_spans], segments
 
 
 def _check_whole(pack: Pack, utterances: np.ndarray, counts: np.ndarray) -> None:

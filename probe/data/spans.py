@@ -1,0 +1,299 @@
+"""Which spans of each utterance are pooled: those of a file or a folder of files, or windows at regular times."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+
+from layerprobe.probe.data.audio_hashes import Row, span_of
+from layerprobe.probe.data.manifest.table import TABLE_ENDINGS
+from layerprobe.probe.data.remarks import CLIPPED_SPANS, NEAREST_FRAMES, Remark
+from layerprobe.probe.data.span_files.read import read_span_files
+from layerprobe.probe.data.span_files.span_table import LABEL, SPAN_ID, UTTERANCE, read_span_table
+from layerprobe.probe.exceptions import InputError, InvalidAudioError
+from layerprobe.probe.identities import normalise_name
+from layerprobe.probe.span_ids import span_ids
+
+FRAMES = "frames with their centre inside"  # of a span, as plans state it
+SLACK = 1e-6  # seconds by which a time may be beyond the end because it was rounded
+
+
+class TimedSpan(NamedTuple):
+    """A span of an utterance."""
+
+    span_id: str
+    start: float  # seconds from the beginning of the utterance
+    end: float
+    label: str
+
+
+@dataclass(frozen=True)
+class UtteranceSpans:
+    """The spans of one utterance."""
+
+    given: tuple[TimedSpan, ...]  # as the user gave them
+    spans: tuple[TimedSpan, ...]  # as they are pooled, the same with no end beyond that of the utterance
+    duration: float  # of the utterance, seconds
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Begin of each span, ``(n_spans,)`` float64 seconds."""
+        return np.array([span.start for span in self.spans])
+
+    @property
+    def ends(self) -> np.ndarray:
+        """End of each span, ``(n_spans,)`` float64 seconds."""
+        return np.array([span.end for span in self.spans])
+
+
+def with_nearest(spans: UtteranceSpans, n_nearest: int) -> UtteranceSpans:
+    """Return spans with the remark that so many of them hold the nearest frame, if any do."""
+    return replace(spans, remarks=(*spans.remarks, Remark(NEAREST_FRAMES, n_nearest))) if n_nearest else spans
+
+
+class SpanSource(Protocol):
+    """Where the spans of utterances come from."""
+
+    @property
+    def name(self) -> str:
+        """What they come from, for messages."""
+
+    def given(self, row: Row) -> tuple[TimedSpan, ...] | None:
+        """Return the spans of a manifest's row; None where they depend on the duration of its audio."""
+
+    def of(self, row: Row, duration: float) -> UtteranceSpans:
+        """Return the spans of an utterance of a duration in seconds.
+
+        Raises:
+            InvalidAudioError: if one is outside of the utterance
+        """
+
+    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:
+        """Return the mean number of spans of rows; ``durations`` returns those of some of them, in seconds."""
+
+
+@dataclass(frozen=True)
+class SpanOptions:
+    """Spans as a user requests them: a path, or windows of ``window`` seconds every ``every`` seconds."""
+
+    path: Path | None = None
+    tier: str = ""  # of TextGrids
+    every: float | None = None
+    window: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that these options fit together.
+
+        Raises:
+            InputError: if they do not
+        """
+        if (self.path is None) == (self.every is None and self.window is None):
+            raise InputError(
+                "LP260", "spans are either those of a file or windows. Give --spans PATH, or --every with --window."
+            )
+        if self.path is None:
+            times = (self.every, self.window)
+            if self.tier or not all(t is not None and math.isfinite(t) and t > 0 for t in times):
+                raise InputError(
+                    "LP260",
+                    "windows need --every and --window, both seconds above 0, and no --tier. An example is --every 0.5 "
+                    "--window 1.",
+                )
+
+    @property
+    def in_plan(self) -> str:
+        """Return which spans are pooled, as a plan states it; the content of a file is no part of it."""
+        if self.path is None:
+            return f"windows of {float(self.window or 0)!r} s every {float(self.every or 0)!r} s; {FRAMES}"
+        return f"given intervals{f' of tier {self.tier}' if self.tier else ''}; {FRAMES}"
+
+    @classmethod
+    def from_plan(cls, text: str) -> SpanOptions:
+        """Return the windows that a plan states.
+
+        Raises:
+            InputError: if it states given intervals, whose file a plan does not name
+        """
+        found = re.fullmatch(rf"windows of (\S+) s every (\S+) s; {FRAMES}", text)
+        if found is None:
+            raise InputError(
+                "LP267", f"the cache has spans of a file ({text}), which its plan does not name. Name it with --spans."
+            )
+        return cls(every=float(found[2]), window=float(found[1]))
+
+    def read(self, table: pd.DataFrame, *, may_lack: bool = False) -> SpanSource:
+        """Return the spans of the rows of a manifest.
+
+        Args:
+            table: of the manifest
+            may_lack: whether there may be no span of any row, as in a part of a manifest
+
+        Raises:
+            InputError: if a file can't be read, or has no span of any of these utterances
+        """
+        if self.path is None:
+            return Windows(float(self.every or 0), float(self.window or 0))
+        return SpanTable.read(self.path, self.tier, table, may_lack=may_lack)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of equal length at regular times."""
+
+    every: float  # seconds from the start of one to that of the next
+    window: float  # seconds
+    name: str = "the windows"
+
+    def given(self, row: Row) -> tuple[TimedSpan, ...] | None:  # noqa: ARG002 - as every source's
+        """Return None: windows depend on the duration."""
+        return None
+
+    def of(self, row: Row, duration: float) -> UtteranceSpans:
+        """Return the windows of an utterance; see `windows`."""
+        parent = normalise_name(str(row[UTTERANCE]))
+        starts, ends = windows(duration, self.every, self.window)
+        names = span_ids([parent] * len(starts), starts.tolist(), ends.tolist())
+        spans = tuple(
+            TimedSpan(name, start, end, "")
+            for name, start, end in zip(names, starts.tolist(), ends.tolist(), strict=True)
+        )
+        return UtteranceSpans(spans, spans, duration)
+
+    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:  # noqa: ARG002 - as every source's
+        """Return the mean number of windows; 1 where no duration is known."""
+        counts = [len(windows(duration, self.every, self.window)[0]) for duration in durations() if duration > 0]
+        return float(np.mean(counts)) if counts else 1.0
+
+
+def windows(duration: float, every: float, window: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return begin and end of windows in seconds, both ``(n_windows,)``.
+
+    The first begins with the utterance. The last one that is whole ends at or before the end of the utterance, and
+    where audio remains behind it one more, which is shorter, ends with it. An utterance not longer than a window is
+    one.
+
+    >>> windows(2.2, 0.5, 1.0)
+    (array([0. , 0.5, 1. , 1.5]), array([1. , 1.5, 2. , 2.2]))
+    >>> windows(0.7, 0.5, 1.0)
+    (array([0.]), array([0.7]))
+    """
+    n_whole = max(0, math.floor((duration - window) / every + SLACK) + 1)
+    n = n_whole
+    if not n_whole or (n_whole - 1) * every + window < duration - SLACK:
+        n += 1
+    starts = np.round(np.arange(n) * every, 9)
+    starts = starts[starts < duration - SLACK] if n > 1 else starts
+    return starts, np.minimum(np.round(starts + window, 9), duration)
+
+
+@dataclass(frozen=True)
+class SpanTable:
+    """The spans of a file, or of a folder of files, by utterance."""
+
+    path: Path
+    spans: dict[str, tuple[TimedSpan, ...]]
+
+    @classmethod
+    def read(cls, path: Path, tier: str, table: pd.DataFrame, *, may_lack: bool = False) -> SpanTable:
+        """Read a file or a folder, and find the spans of each row of a manifest.
+
+        An entry is of an utterance if it has its id, and else if it has the name of its audio file without ending; the
+        times of the latter count from the beginning of the file, of which the row may be a part.
+
+        Raises:
+            InputError: if it can't be read, has no span of any row, or two spans have one id
+        """
+        entries = _entries(path, tier)
+        found: dict[str, tuple[TimedSpan, ...]] = {}
+        for row in table.to_dict("records"):
+            name = str(row[UTTERANCE])
+            spans = entries.get(name)
+            if spans is None:
+                spans = _within(entries.get(Path(str(row["path"])).stem, []), span_of(row))
+            if spans:
+                ids = span_ids([name] * len(spans), [s.start for s in spans], [s.end for s in spans])
+                named = [span._replace(span_id=span.span_id or own) for span, own in zip(spans, ids, strict=True)]
+                found[name] = tuple(sorted(named, key=lambda span: (span.start, span.end, span.span_id)))
+        if not found and not may_lack:
+            raise InputError(
+                "LP261",
+                f"{path} has no span of any of the {len(table)} utterances (its first entry: "
+                f"{next(iter(entries), 'none')!r}). Name its entries by utterance_id, or by the audio file.",
+            )
+        _check_ids(path, found)
+        return cls(path, found)
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def given(self, row: Row) -> tuple[TimedSpan, ...] | None:
+        """Return the spans of a row; none where the file has none."""
+        return self.spans.get(str(row[UTTERANCE]), ())
+
+    def of(self, row: Row, duration: float) -> UtteranceSpans:
+        """Return the spans of an utterance, of which those that end after it are cut."""
+        given = self.spans[str(row[UTTERANCE])]
+        for span in given:
+            if not 0 <= span.start < span.end or span.start >= duration - SLACK:
+                raise InvalidAudioError(
+                    "LP262",
+                    f"{self.path} has a span outside of the audio: {span.span_id} ({span.label!r}) from "
+                    f"{span.start:g} to {span.end:g} s, and the audio has {duration:.3f} s",
+                )
+        spans = tuple(span._replace(end=min(span.end, duration)) for span in given)
+        n_cut = sum(span.end > duration + SLACK for span in given)
+        return UtteranceSpans(given, spans, duration, (Remark(CLIPPED_SPANS, n_cut),) if n_cut else ())
+
+    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:  # noqa: ARG002 - as every source's
+        """Return the mean number of spans of rows."""
+        counts = [len(self.spans.get(str(name), ())) for name in table[UTTERANCE]]
+        return float(np.mean(counts)) if counts else 0.0
+
+
+def _entries(path: Path, tier: str) -> dict[str, list[TimedSpan]]:
+    """Return all spans of a path by the name of their entry; their ids are "" where the file has none."""
+    if path.suffix.lower() in TABLE_ENDINGS and not tier:
+        table = read_span_table(path)
+        entries: dict[str, list[TimedSpan]] = {}
+        for name, parent, start, end, label in zip(
+            *(table[column] for column in (SPAN_ID, UTTERANCE, "start", "end", LABEL)), strict=True
+        ):
+            entries.setdefault(parent, []).append(
+                TimedSpan(normalise_name(str(name)), float(start), float(end), str(label))
+            )
+        return entries
+    return {
+        normalise_name(name): [TimedSpan("", span.start, span.end, span.label) for span in spans]
+        for name, spans in read_span_files(path, tier).items()
+    }
+
+
+def _within(spans: list[TimedSpan], segment: dict[str, float]) -> list[TimedSpan]:
+    """Return the spans of a file whose middle is in a segment of it, in seconds from the beginning of that."""
+    begin, end = segment.get("start", 0.0), segment.get("end", math.inf)
+    inside = [span for span in spans if begin <= (span.start + span.end) / 2 < end]
+    return [s._replace(start=max(0.0, s.start - begin), end=min(s.end, end) - begin) for s in inside]
+
+
+def _check_ids(path: Path, found: dict[str, tuple[TimedSpan, ...]]) -> None:
+    utterance_of: dict[str, str] = {}
+    for utterance, spans in found.items():
+        for span in spans:
+            other = utterance_of.get(span.span_id)
+            utterance_of[span.span_id] = utterance
+            if other is not None:
+                raise InputError(
+                    "LP263",
+                    f"{path}: two spans have the id {span.span_id!r}, of the utterances {other} and {utterance}. Give "
+                    "each span an id of its own, or leave the column span_id out.",
+                )

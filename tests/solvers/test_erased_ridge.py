@@ -1,0 +1,153 @@
+"""Tests of ridge on erased embeddings: what Woodbury's identity gives is what erasing and then fitting gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from layerprobe.probe.solvers.erased_ridge import INNER_FOLDS, SplitRidge
+from layerprobe.probe.solvers.leace import Eraser, fit_leace
+from layerprobe.probe.splits import Split, fold_splits
+
+ALPHAS = (1e-4, 1e-2, 1.0, 100.0)
+
+
+def made(rng, n, d):
+    """Return embeddings, a concept of two columns that is in them, two targets, and splits by speaker."""
+    z = rng.normal(size=(n, 2))
+    x = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + 3 * z @ rng.normal(size=(2, d)) + 2.0
+    y = np.column_stack([z[:, 0] + 0.3 * rng.normal(size=n), x[:, 0] - x[:, 1] + rng.normal(size=n)])
+    return x, z, y, fold_splits(np.arange(n) // 4, n_folds=4, n_inner_folds=3, rng=rng)
+
+
+def direct(x, y, split, eraser):
+    """Erase, then fit every penalty on every inner fold by normal equations, and refit: slow and obvious."""
+    mean, std = x[split.train].mean(axis=0), x[split.train].std(axis=0)
+    z = (x - mean) / std
+    gram = (z[split.train].T @ z[split.train]).trace() / min(len(split.train), x.shape[1])
+    erased = eraser(z) if eraser else z
+
+    def fitted(train, test, alpha):
+        centre, level = erased[train].mean(axis=0), y[train].mean(axis=0)
+        rows = erased[train] - centre
+        w = np.linalg.solve(rows.T @ rows + alpha * gram * np.eye(x.shape[1]), rows.T @ (y[train] - level))
+        return (erased[test] - centre) @ w + level
+
+    errors = np.zeros((len(ALPHAS), y.shape[1]))
+    for fold in np.unique(split.inner_folds):
+        inside, out = split.train[split.inner_folds != fold], split.train[split.inner_folds == fold]
+        errors += [np.square(fitted(inside, out, alpha) - y[out]).sum(axis=0) for alpha in ALPHAS]
+    chosen = errors.argmin(axis=0)
+    columns = [fitted(split.train, split.test, ALPHAS[c])[:, t] for t, c in enumerate(chosen)]
+    return errors / len(split.train), np.column_stack(columns)
+
+
+@pytest.mark.parametrize("shape", [(160, 12), (64, 90)])
+@pytest.mark.parametrize("kind", ["leace", "random", "none"])
+def test_it_equals_erasing_and_then_fitting(rng, shape, kind):
+    x, concept, y, splits = made(rng, *shape)
+    for split in splits:
+        ridge = SplitRidge(x, split, alphas=ALPHAS)
+        z = ridge.standardiser(x)
+        if kind == "leace":
+            directions, eraser = ridge.leace(concept), fit_leace(z[split.train], concept[split.train])
+        else:
+            directions = ridge.random(3, rng) if kind == "random" else None
+            eraser = directions and Eraser(
+                np.zeros(x.shape[1]), ridge.basis @ directions.read, ridge.basis @ directions.write
+            )
+        errors, prediction = direct(x, y, split, eraser)
+        fit = ridge.fit(y, erased=directions)
+        np.testing.assert_allclose(fit.inner_errors, errors, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(fit.prediction, prediction, rtol=1e-8, atol=1e-8)
+        plain = ridge.fit(y)
+        assert kind == "none" or np.abs(plain.prediction - prediction).max() > 1e-2
+
+
+def test_moments_of_inner_predictions_are_those_of_the_rows(rng):
+    x, concept, y, splits = made(rng, 120, 10)
+    ridge = SplitRidge(x, splits[0], alphas=(1.0,))
+    directions = ridge.leace(concept)
+    fit = ridge.fit(y, erased=directions)
+    predictions = np.empty((len(splits[0].train), 2))
+    for fold in np.unique(splits[0].inner_folds):
+        out = splits[0].inner_folds == fold
+        inner = Split("", splits[0].train[~out], splits[0].train[out], splits[0].inner_folds[~out])
+        rows, test = ridge.train[~out], ridge.train[out]
+        erased = [a - a @ directions.read @ directions.write.T for a in (rows, test)]
+        centre, level = erased[0].mean(axis=0), y[inner.train].mean(axis=0)
+        gram = (erased[0] - centre).T @ (erased[0] - centre) + ridge.penalties[0] * np.eye(len(centre))
+        right = (erased[0] - centre).T @ (y[inner.train] - level)
+        predictions[out] = (erased[1] - centre) @ np.linalg.solve(gram, right) + level
+    np.testing.assert_allclose(fit.inner_mean, predictions.mean(axis=0), rtol=1e-8)
+    np.testing.assert_allclose(fit.inner_std, predictions.std(axis=0), rtol=1e-8)
+
+
+def test_nothing_of_the_test_speakers_is_used(rng):
+    x, concept, y, splits = made(rng, 120, 10)
+    before = SplitRidge(x, splits[0], alphas=ALPHAS)
+    moved = [a.copy() for a in (x, concept, y)]
+    for a in moved:
+        a[splits[0].test] += 5 * rng.normal(size=a[splits[0].test].shape)
+    after = SplitRidge(moved[0], splits[0], alphas=ALPHAS)
+    directions = before.leace(concept), after.leace(moved[1])
+    np.testing.assert_array_equal(directions[0].read, directions[1].read)
+    fits = before.fit(y, erased=directions[0]), after.fit(moved[2], erased=directions[1])
+    np.testing.assert_array_equal(fits[0].inner_errors, fits[1].inner_errors)
+    for row in (0, 5):  # a test row's prediction depends on the row itself alone
+        x_row = x.copy()
+        x_row[splits[0].test[row]] += 1.0
+        moved_row = SplitRidge(x_row, splits[0], alphas=ALPHAS).fit(y, erased=directions[0])
+        others = np.arange(len(splits[0].test)) != row
+        np.testing.assert_allclose(moved_row.prediction[others], fits[0].prediction[others], rtol=1e-12)
+
+
+def test_targets_of_one_group_have_one_penalty(rng):
+    x, concept, y, splits = made(rng, 120, 10)
+    ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
+    fit = ridge.fit(y, shared=np.array([0, 0]), erased=ridge.leace(concept))
+    assert fit.alpha[0] == fit.alpha[1]
+
+
+def test_many_inner_folds_are_joined(rng):
+    x, _, y, _ = made(rng, 120, 10)
+    split = Split("", np.arange(100), np.arange(100, 120), np.arange(100) // 5)
+    few = Split("", np.arange(100), np.arange(100, 120), np.arange(100) // 20)
+    assert len(np.unique(split.inner_folds)) == 20 > len(np.unique(few.inner_folds)) == INNER_FOLDS
+    fits = [SplitRidge(x, s, alphas=ALPHAS).fit(y) for s in (split, few)]
+    np.testing.assert_array_equal(fits[0].inner_errors, fits[1].inner_errors)
+
+
+def test_erasing_every_direction_predicts_the_mean(rng):
+    x, _, y, splits = made(rng, 120, 10)
+    ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
+    fit = ridge.fit(y, erased=ridge.random(10, rng))
+    np.testing.assert_allclose(fit.prediction, np.tile(y[splits[0].train].mean(axis=0), (len(splits[0].test), 1)))
+
+
+@pytest.mark.parametrize("kind", ["concept", "random"])
+def test_a_constant_layer_predicts_the_mean(rng, kind):
+    _, concept, y, splits = made(rng, 120, 10)
+    ridge = SplitRidge(np.ones((120, 10)), splits[0], alphas=ALPHAS)
+    directions = ridge.leace(concept) if kind == "concept" else ridge.random(2, rng)
+    assert directions.rank == 0
+    fit = ridge.fit(y, erased=directions)
+    np.testing.assert_allclose(fit.prediction, np.tile(y[splits[0].train].mean(axis=0), (len(splits[0].test), 1)))
+
+
+def test_codes_of_classes_are_erased_as_indicators_are(rng):
+    x, _, y, splits = made(rng, 120, 10)
+    codes = rng.integers(0, 3, size=120)
+    codes[::10] = -1
+    indicators = np.where(codes[:, None] >= 0, codes[:, None] == np.arange(3), np.nan)
+    ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
+    fits = [ridge.fit(y, erased=ridge.leace(concept)) for concept in (codes, indicators)]
+    np.testing.assert_allclose(fits[0].prediction, fits[1].prediction, rtol=1e-8)
+    assert ridge.leace(codes).rank == 2
+
+
+def test_each_concept_has_a_largest_rank(rng):
+    x, concept, _, splits = made(rng, 160, 12)
+    ridge, many = SplitRidge(x, splits[0], alphas=ALPHAS), rng.integers(0, 9, size=160)
+    assert ridge.leace(many, concept).rank == 10
+    assert ridge.leace(many, concept, most=4).rank == 6
