@@ -25,6 +25,7 @@ from layerprobe.probe.results.run_folder import (
     TRAINED,
     Predictions,
     Run,
+    is_plain,
     read_predictions,
     read_run,
 )
@@ -182,7 +183,7 @@ def _regressors(folder: Path, *, alone: bool) -> tuple[Predictions, pd.DataFrame
     predictions = with_chosen(read_predictions(folder, run.fingerprint), selected)
     columns = predictions.columns
     pairs = list(zip(columns["probe"], columns["layer"], strict=True))
-    is_real = (columns["control"] == "none") & (columns["train_corpus"] == "")
+    is_real = (columns["control"] == "none") & (columns["train_corpus"] == "") & is_plain(columns)
     wanted = np.array([pair in KINDS for pair in pairs], dtype=bool) & is_real.to_numpy()
     if not wanted.any():
         raise InputError(

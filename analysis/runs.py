@@ -13,7 +13,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.foreign_files import damage_of, foreign_content
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.results.pending import pending_fingerprint
-from layerprobe.probe.results.run_folder import Predictions, Run, read_predictions
+from layerprobe.probe.results.run_folder import Predictions, Run, is_plain, read_predictions
 
 SIMILARITY = "similarity.csv"
 SIMILARITY_VERSION = 1  # format version of similarity.csv
@@ -22,13 +22,22 @@ _NUMBERS = {"value": ["", "nan"], "p_permutation": ["", "nan"]}
 
 
 @dataclass(frozen=True)
+class BinTables:
+    """What runs have of spans in time: each row of scores and column of predictions belongs to a bin."""
+
+    scores: pd.DataFrame  # tidy rows of `SCORE_COLUMNS`
+    predictions: Predictions  # NaN for an utterance without a span in the bin
+
+
+@dataclass(frozen=True)
 class SideBySide:
     """The tables of several runs, each encoder under a unique name."""
 
     layers: dict[str, list[str]]  # for each encoder its layers in order
-    scores: pd.DataFrame  # tidy rows of `SCORE_COLUMNS`
+    scores: pd.DataFrame  # tidy rows of `SCORE_COLUMNS`, of whole utterances
     weights: pd.DataFrame
-    predictions: Predictions
+    predictions: Predictions  # of whole utterances
+    bins: BinTables | None  # of spans in time; None where no run has any
 
 
 def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
@@ -54,11 +63,19 @@ def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
         scores.append(_renamed(run.scores, shown, others=first))
         weights.append(_renamed(run.layer_weights, shown, others=first))
         predictions.append(_renamed_columns(read_predictions(path, run.fingerprint), shown, others=first))
+    every, predicted = pd.concat(scores, ignore_index=True), _joined(predictions)
+    plain, of_bin = is_plain(every), every["bin"] != ""
+    bins = (
+        BinTables(every[of_bin].reset_index(drop=True), _only_columns(predicted, predicted.columns["bin"] != ""))
+        if of_bin.any()
+        else None
+    )
     return SideBySide(
         layers,
-        pd.concat(scores, ignore_index=True),
+        every[plain].reset_index(drop=True),
         pd.concat(weights, ignore_index=True),
-        _joined(predictions),
+        _only_columns(predicted, is_plain(predicted.columns)),
+        bins,
     )
 
 
@@ -149,6 +166,15 @@ def _renamed(table: pd.DataFrame, shown: dict[str, str], *, others: bool) -> pd.
 
 def _renamed_columns(predictions: Predictions, shown: dict[str, str], *, others: bool) -> Predictions:
     kept = _renamed(predictions.columns, shown, others=others)
+    return _with_columns(predictions, kept)
+
+
+def _only_columns(predictions: Predictions, wanted: pd.Series) -> Predictions:
+    """Return the predictions of some columns, ``(n_columns,)`` bool; all of them are the predictions themselves."""
+    return predictions if wanted.all() else _with_columns(predictions, predictions.columns[wanted])
+
+
+def _with_columns(predictions: Predictions, kept: pd.DataFrame) -> Predictions:
     return replace(
         predictions,
         columns=kept.reset_index(drop=True),

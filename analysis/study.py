@@ -21,9 +21,15 @@ from layerprobe.analysis.layers.scores import best_layer, layer_scores, with_int
 from layerprobe.analysis.layers.selection import regrets, with_chosen
 from layerprobe.analysis.layers.shift import SHIFT_METRICS, shift_contrasts
 from layerprobe.analysis.layers.variance_partitioning import variance_partition
-from layerprobe.analysis.layers.weights import WEIGHT_DEVIATIONS, weight_summary
+from layerprobe.analysis.layers.weights import weights_with_scores
 from layerprobe.analysis.model_comparison import fusion_gains, paired_differences
-from layerprobe.analysis.runs import SIMILARITY as SIMILARITY, chosen_metric, read_side_by_side, read_similarity
+from layerprobe.analysis.runs import (
+    SIMILARITY as SIMILARITY,
+    BinTables,
+    chosen_metric,
+    read_side_by_side,
+    read_similarity,
+)
 from layerprobe.analysis.statistics.best_set import best_set
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, bootstrap_scores
 from layerprobe.analysis.statistics.estimates import FEWEST_SPEAKERS
@@ -32,7 +38,7 @@ from layerprobe.analysis.statistics.word_error_rate import read_word_errors
 from layerprobe.analysis.subgroups import cross_corpus, group_scores, speaker_scores
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.fingerprints import combined_fingerprint
-from layerprobe.probe.layer_names import FINAL, is_stack
+from layerprobe.probe.layer_names import is_stack
 from layerprobe.probe.metrics import CLASS_METRICS, DEFAULT_METRIC, LOWER_IS_BETTER, METRIC_NAMES
 from layerprobe.probe.results.run_folder import CHOSEN, Predictions, Run, read_run
 from layerprobe.probe.results.selection import chosen_layers
@@ -49,6 +55,7 @@ class Study:
     scores: pd.DataFrame  # tidy rows of all runs, without those of probes trained on a single corpus
     weights: pd.DataFrame  # tidy rows of the layer weights of all runs
     predictions: Predictions  # held-out predictions of all runs, and of the layers selected by cross-validation
+    bins: BinTables | None = None  # scores and predictions of spans in time, which no other table has; None without
 
     def __repr__(self) -> str:
         """Return the folders, the metric, the encoders and the targets in one line."""
@@ -264,21 +271,7 @@ class Study:
     @cached_property
     def weights_table(self) -> pd.DataFrame:
         """Weights and contributions of the weighted sum with each layer's own score; ``final`` has a score alone."""
-        summary = (
-            weight_summary(self.weights)
-            if len(self.weights)
-            else self.weights.assign(**dict.fromkeys(WEIGHT_DEVIATIONS, 0.0))
-        )
-        summary = summary[(summary["control"] == "none") & (summary["probe"] == "weighted_sum")]
-        ridge = self.table[(self.table["probe"] == "ridge") & (self.table["control"] == "none")]
-        scores = ridge[["encoder", "target", "layer", "value"]].rename(columns={"value": "score"})
-        merged: pd.DataFrame = summary.merge(scores, how="left", on=["encoder", "target", "layer"])
-        keys = ["encoder", "control", "probe", "target"]
-        final = scores[scores["layer"] == FINAL]
-        if summary.empty or final.empty:
-            return merged
-        final = final.merge(summary[keys].drop_duplicates(), on=["encoder", "target"])
-        return pd.concat([merged, final], ignore_index=True)
+        return weights_with_scores(self.weights, self.table)
 
     @cached_property
     def correlations(self) -> pd.DataFrame:
@@ -347,4 +340,4 @@ def study(folders: Path | str | Run | Sequence[Path | str | Run], metric: str | 
     metric = chosen_metric(runs[0], metric, paths[0])
     scores = joined.scores[joined.scores["train_corpus"] == ""].reset_index(drop=True)
     predictions = with_chosen(joined.predictions, chosen_layers(scores))
-    return Study(paths, runs, metric, joined.layers, scores, joined.weights, predictions)
+    return Study(paths, runs, metric, joined.layers, scores, joined.weights, predictions, joined.bins)

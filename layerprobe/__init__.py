@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from layerprobe.probe.splits import SpeakerKFold as SpeakerKFold
     from layerprobe.probe.sweep.settings import plan_sweep as plan_sweep
     from layerprobe.probe.sweep.sweep import sweep as sweep
+    from layerprobe.probe.time.bins import plan_bins as plan_bins
+    from layerprobe.probe.time.peak_span import peak_span as peak_span
+    from layerprobe.probe.time.span_ratings import read_span_ratings as read_span_ratings
     from layerprobe.probe.weighted_sum.sklearn_api import LayerWeightedSum as LayerWeightedSum
     from layerprobe.sharing.pull import pull as pull
     from layerprobe.sharing.push import push as push
@@ -108,6 +111,9 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.splits": ("SpeakerKFold",),
     "probe.sweep.settings": ("plan_sweep",),
     "probe.sweep.sweep": ("sweep",),
+    "probe.time.bins": ("plan_bins",),
+    "probe.time.peak_span": ("peak_span",),
+    "probe.time.span_ratings": ("read_span_ratings",),
     "probe.weighted_sum.sklearn_api": ("LayerWeightedSum",),
     "sharing.pull": ("pull",),
     "sharing.push": ("push",),
@@ -156,6 +162,8 @@ __all__ = [
     "load_predictor",
     "metrics",
     "open_cache",
+    "peak_span",
+    "plan_bins",
     "plan_sweep",
     "predict",
     "pretrain",
@@ -164,6 +172,7 @@ __all__ = [
     "read_findings",
     "read_manifest",
     "read_run",
+    "read_span_ratings",
     "ridge_cca",
     "rsa",
     "similarity",

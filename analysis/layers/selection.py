@@ -15,7 +15,7 @@ import pandas as pd
 from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores
 from layerprobe.analysis.statistics.estimates import Estimate
 from layerprobe.probe.layer_names import FINAL, is_stack, relative_depth
-from layerprobe.probe.results.run_folder import CHOSEN, CONDITIONS, Predictions
+from layerprobe.probe.results.run_folder import CHOSEN, CONDITIONS, Predictions, is_plain
 
 SELECTED_PROBES = ("ridge", "logistic")  # logistic regression is scored on the layer that ridge regression selected
 DEFAULTS = ("last layer", "middle layer", "mean of all layers", "weighted sum")
@@ -32,7 +32,7 @@ def with_chosen(predictions: Predictions, chosen: pd.DataFrame) -> Predictions:
     """
     columns, rows, raw, matched = predictions.columns, [], [], []
     own = columns[columns["probe"].isin(SELECTED_PROBES) & (columns["control"] == "none")]
-    own = own[own["train_corpus"] == ""]
+    own = own[(own["train_corpus"] == "") & is_plain(own)]
     index = {(p, e, t, k): i for i, p, e, t, k in own[["probe", "encoder", "target", "layer"]].itertuples()}
     wanted = [
         (probe, encoder, target, folds)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from layerprobe.probe.layer_names import FINAL
+
 KEYS = ["encoder", "control", "probe", "target"]
 WEIGHT_DEVIATIONS = ("weight_std", "contribution_std", "weight_fold_std", "weight_low", "weight_high")  # of a summary
 SINGLE = 0.9  # weight of one layer from which a mix is little else than that layer
@@ -34,6 +36,25 @@ def weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
     interval = weights.groupby([*KEYS, "layer"], sort=False)[["low", "high"]].mean().add_prefix("weight_")
     parts = [by_layer.mean(), by_layer.std(ddof=1).add_suffix("_std"), between, interval]
     return pd.concat(parts, axis=1).reset_index()
+
+
+def weights_with_scores(weights: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary of the weighted sum with each layer's own score; ``final`` has a score alone.
+
+    Args:
+        weights: as of `weight_summary`; may be empty
+        table: of the study, with the ridge score of each layer as ``value``
+    """
+    summary = weight_summary(weights) if len(weights) else weights.assign(**dict.fromkeys(WEIGHT_DEVIATIONS, 0.0))
+    summary = summary[(summary["control"] == "none") & (summary["probe"] == "weighted_sum")]
+    ridge = table[(table["probe"] == "ridge") & (table["control"] == "none")]
+    scores = ridge[["encoder", "target", "layer", "value"]].rename(columns={"value": "score"})
+    merged: pd.DataFrame = summary.merge(scores, how="left", on=["encoder", "target", "layer"])
+    final = scores[scores["layer"] == FINAL]
+    if summary.empty or final.empty:
+        return merged
+    final = final.merge(summary[KEYS].drop_duplicates(), on=["encoder", "target"])
+    return pd.concat([merged, final], ignore_index=True)
 
 
 def single_layers(weights: pd.DataFrame) -> pd.DataFrame:

@@ -107,6 +107,34 @@ class ProbingOptions:
 
 
 @dataclass(frozen=True)
+class SpanOptions:
+    """When in the utterance: for caches of spans, which layerprobe extract --spans or --every makes."""
+
+    by: str | None = option(
+        None,
+        metavar="position|onset|label",
+        help="Predict each utterance's rating from its spans in bins of time: by position in the utterance (0 to 1), "
+        "by onset (seconds from its beginning), or by label; spans of an utterance in one bin are averaged.",
+    )
+    bins: int | None = option(None, low=1, help="With --by position: number of bins; 10 by default.")
+    bin_width: float | None = option(None, help="With --by onset: seconds of a bin; 0.5 by default.")
+    label_classes: Path | None = option(
+        None, metavar="TABLE.CSV", help="With --by label: a table with columns label and class, whose classes are bins."
+    )
+    spans: Path | None = option(
+        None,
+        metavar="SPANS.CSV",
+        help="Probe ratings of spans: a table with utterance_id, start, end, a column per target, and span_id if the "
+        "spans have ids; manifest spans writes it from traces.",
+    )
+    lag: float | None = option(
+        None,
+        help="With --spans: seconds by which ratings come after what they are of (Mariooryad and Busso, 2015, found 2 "
+        "to 4), for windows at regular times; 0 by default.",
+    )
+
+
+@dataclass(frozen=True)
 class ComputeOptions:
     """Where probes are fitted; results depend on it only through rounding on a GPU."""
 
@@ -122,9 +150,10 @@ class ComputeOptions:
 
 @app.command(epilog="Example: layerprobe sweep caches/hubert-base.zarr my.csv --out runs/first")
 @user_command
-def sweep(
+def sweep(  # noqa: PLR0913 - groups of options
     context: typer.Context,
     probing: ProbingOptions,
+    timing: SpanOptions,
     compute: ComputeOptions,
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     caches: Annotated[
@@ -160,6 +189,7 @@ def sweep(
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.extraction.control_caches import control_caches
     from layerprobe.probe.sweep.covariates import parse_covariate
+    from layerprobe.probe.sweep.in_time import TimeOptions
     from layerprobe.probe.sweep.prepared import prepare, prepare_recorded
     from layerprobe.probe.sweep.recorded import read_recorded
     from layerprobe.probe.sweep.sweep import sweep as sweep_stage
@@ -171,13 +201,13 @@ def sweep(
     opened = [open_cache(path) for path in paths]
     controls = [open_cache(path) for path in probing.random_weights]
     covariates = [parse_covariate(name) for name in probing.covariate]
-    choices = _plan_choices(probing, compute)
+    choices, time = _plan_choices(probing, compute), TimeOptions(**vars(timing))
     if recorded is not None:
         given = _given_options(context)
         changed = {name: choice for name, choice in choices.items() if name in given}
-        inputs = prepare_recorded(recorded, opened, manifest, controls, covariates, changed)
+        inputs = prepare_recorded(recorded, opened, manifest, controls, covariates, changed, time)
     else:
-        inputs = prepare(opened, cast(Path, manifest), controls, covariates, choices)  # of `_split_paths`, complete
+        inputs = prepare(opened, cast(Path, manifest), controls, covariates, choices, time)  # of `_split_paths`
     for note in inputs.notes:
         output.print(note)
     studied, controls = inputs.caches, inputs.random_weights
@@ -191,6 +221,7 @@ def sweep(
         out=out,
         random_weights=controls,
         covariates=inputs.covariates,
+        time=inputs.time,
         command=shlex.join(["layerprobe", *sys.argv[1:]]),
         jobs=compute.jobs,
         dask=compute.dask,
@@ -261,15 +292,18 @@ def _given_options(context: typer.Context) -> set[str]:
 def _summary(run: Run, manifest: Path) -> list[str]:
     """Return lines about how many utterances were scored, how they were held out, and which were left out."""
     corpus, folds = run.plan["corpus"], run.plan["folds"]
-    total = f"{corpus['n_utterances']} utterances of {corpus['n_speakers']} speakers"
+    time = run.plan.get("time", {})
+    unit = "spans" if time.get("kind") == "targets" else "utterances"
+    total = f"{corpus['n_utterances']} {unit} of {corpus['n_speakers']} speakers"
     if run.sweep_plan.n_folds is None:
         fold = folds[0]
         held_out = (
-            f"{fold['n_train_utterances']} utterances of {fold['n_train_speakers']} speakers train, "
+            f"{fold['n_train_utterances']} {unit} of {fold['n_train_speakers']} speakers train, "
             f"{fold['n_test_utterances']} of {fold['n_test_speakers']} speakers (split {fold['name']}) are held out"
         )
     else:
-        sizes = (_sizes([f[f"n_test_{kind}"] for f in folds]) + f" {kind}" for kind in ("utterances", "speakers"))
+        kinds = {"utterances": unit, "speakers": "speakers"}
+        sizes = (_sizes([f[f"n_test_{kind}"] for f in folds]) + f" {name}" for kind, name in kinds.items())
         held_out = f"held out in {len(folds)} folds ({'; '.join(sizes)})"
     lines = [f"{run.path}: {len(run.scores)} scores of {total}, {held_out}."]
     if corpus["n_not_cached"] + corpus["n_not_rated"]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from layerprobe.probe.metrics import DEFAULT_CLASS_METRIC, DEFAULT_METRIC, METRIC_NAMES
 from layerprobe.probe.results.pending import pending_work
+from layerprobe.probe.results.score_table import is_plain
 
 LAYER_PROBES = ("ridge", "trained")
 METRICS = (DEFAULT_METRIC, DEFAULT_CLASS_METRIC)
@@ -64,7 +65,7 @@ def best_layers(scores: pd.DataFrame) -> pd.DataFrame:
         rows of ``scores``, one for each target and encoder: of ridge probes on one layer (of a trained regressor its
         predictions, the mean over its seeds), by the moment-matched CCC or, for classes, the unweighted average recall
     """
-    plain = (scores["control"] == "none") & (scores["fold"] == "pooled") & (scores["baseline"] == "")
+    plain = is_plain(scores) & (scores["control"] == "none") & (scores["fold"] == "pooled") & (scores["baseline"] == "")
     plain &= (scores["train_corpus"] == "") & scores["probe"].isin(LAYER_PROBES) & scores["metric"].isin(METRICS)
     keys = ["target", "encoder", "layer", "metric"]
     means = scores[plain].groupby(keys, sort=False)["value"].mean().dropna().reset_index()

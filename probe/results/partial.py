@@ -73,7 +73,7 @@ def _write(file: Path, results: ProbeResults) -> None:
         np.array([getattr(c, name) for c in results.columns]) for name in ("truth", "prediction", "matched")
     )
     texts = {"labels": np.array(json.dumps(labels)), "weights": np.array(json.dumps(results.weights))}
-    texts["scores"] = np.array(json.dumps(results.scores))
+    texts |= {name: np.array(json.dumps(getattr(results, name))) for name in ("scores", "peaks")}
     with replacing(file) as stream:
         np.savez(stream, allow_pickle=False, truth=truth, prediction=prediction, matched=matched, **texts)
 
@@ -83,7 +83,8 @@ def _read(file: Path) -> ProbeResults | None:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = [content[name] for name in ("truth", "prediction", "matched")]
-            labels, scores, weights = (json.loads(str(content[name])) for name in ("labels", "scores", "weights"))
+            names = ("labels", "scores", "weights", "peaks")
+            labels, scores, weights, peaks = (json.loads(str(content[name])) for name in names)
     except (BadZipFile, ValueError, KeyError, EOFError, OSError):
         return None
     rows = zip(labels, *arrays, strict=True)
@@ -91,4 +92,4 @@ def _read(file: Path) -> ProbeResults | None:
         HeldOutPrediction(label["keys"], truth, raw, matched, label["alphas"], label["nominal"], label["inner_errors"])
         for label, truth, raw, matched in rows
     ]
-    return ProbeResults(columns, scores, weights)
+    return ProbeResults(columns, scores, weights, peaks)

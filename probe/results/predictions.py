@@ -36,6 +36,8 @@ class SweepData:
     units: np.ndarray | None = None  # (n_utterances,) a number per unit that is held out as a whole; None for speakers
     other_targets: tuple[str, ...] = ()  # targets that only residuals of others need
     other_ratings: np.ndarray | None = None  # (n_utterances, n_other_targets)
+    part_of: PartOf | None = None  # the data whose ratings control tasks permute; None for these
+    blocks: np.ndarray | None = None  # (n_rows,) a number per utterance where rows are spans, in the order of time
 
     @property
     def every_rating(self) -> np.ndarray:
@@ -48,6 +50,14 @@ class SweepData:
     def held_out_units(self) -> np.ndarray:
         """A number per unit that is held out as a whole, ``(n_utterances,)``: the speakers if no others are given."""
         return self.groups if self.units is None else self.units
+
+
+@dataclass(frozen=True)
+class PartOf:
+    """The data that some rows are part of."""
+
+    data: SweepData
+    rows: np.ndarray  # (n_rows,) rising numbers of the rows
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class ProbeResults:
     columns: list[HeldOutPrediction]  # on the real ratings; of a control task only the scores are kept
     scores: list[dict[str, Any]]  # rows of the score table
     weights: list[dict[str, Any]]  # rows of the layer weights, of a mix
+    peaks: list[dict[str, Any]] = field(default_factory=list)  # rows of the table of peaks, of a sweep over spans
 
     @classmethod
     def from_columns(
@@ -91,7 +102,8 @@ class ProbeResults:
         return cls(kept, scores, weights or [])
 
     def __add__(self, other: ProbeResults) -> ProbeResults:
-        return ProbeResults(self.columns + other.columns, self.scores + other.scores, self.weights + other.weights)
+        names = ("columns", "scores", "weights", "peaks")
+        return ProbeResults(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 NO_RESULTS = ProbeResults([], [], [])
@@ -200,7 +212,11 @@ def held_out_predictions(columns: list[HeldOutPrediction], data: SweepData) -> P
     fold = np.empty(len(data.utterance_ids), dtype=object)
     for split in data.splits:
         fold[split.test] = split.name
-    truths = {str(c.keys["target"]): c.truth[held_out] for c in columns if c.keys["control"] == "none"}
+    truths = {
+        str(c.keys["target"]): c.truth[held_out]
+        for c in columns
+        if c.keys["control"] == "none" and not c.keys.get("bin")
+    }
     return Predictions(
         utterance_id=data.utterance_ids[held_out],
         speaker_id=data.speaker_ids[held_out],

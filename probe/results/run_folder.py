@@ -41,6 +41,7 @@ from layerprobe.probe.results.score_table import (
     SCORE_COLUMNS as SCORE_COLUMNS,
     SCORES as SCORES,
     SCORES_PARQUET as SCORES_PARQUET,
+    is_plain as is_plain,
     read_scores,
     score_table as score_table,
     write_scores,
@@ -49,7 +50,10 @@ from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.tasks.targets import RESIDUAL, TEXT_RESIDUAL
 from layerprobe.probe.toml import check_encodable
 
-OPTIONAL = (WORD_ERRORS,)  # tables that some runs have
+PEAK_SPANS = (
+    "peak_spans.csv"  # of a sweep with targets per span: the span of each utterance with the highest prediction
+)
+OPTIONAL = (WORD_ERRORS, PEAK_SPANS)  # tables that some runs have
 MIX_KEYS = ("encoder", "probe", "target", "control", "fold", "seed")  # of a fit
 WEIGHT_COLUMNS = (*MIX_KEYS, "layer", "weight", "contribution", "low", "high")
 LABELS = ("gender", "corpus")  # columns of a manifest that travel with the predictions
@@ -247,7 +251,10 @@ def read_predictions(folder: Path | str, fingerprint: str | None = None) -> Pred
     fingerprint = fingerprint or read_plan(folder / PLAN).get("fingerprint", "")
     path = checked_file(folder, PREDICTIONS, read_files(folder, fingerprint), fingerprint)
     with np.load(path, allow_pickle=False) as file:
-        columns = pd.DataFrame({key: file[f"column_{key}"] for key in PREDICTION_KEYS})
+        n = len(file["column_encoder"])
+        absent = {key for key in CONDITIONS if f"column_{key}" not in file}  # of an older run
+        values = {key: np.full(n, "") if key in absent else file[f"column_{key}"] for key in PREDICTION_KEYS}
+        columns = pd.DataFrame(values)
         names = ("utterance_id", "speaker_id", "fold", *LABELS, *(("unit",) if "unit" in file else ()))
         return Predictions(
             **{name: file[name] for name in names},
@@ -298,7 +305,20 @@ def check_same_run(folder: Path, fingerprint: str, plan: dict[str, Any] | None =
 
 
 def _read_table(folder: Path, name: str, files: Mapping[str, RunFile], fingerprint: str) -> pd.DataFrame:
-    names = ("encoder", "probe", "layer", "target", "control", "fold", "utterance_id", "speaker_id", "path", "reason")
+    names = (
+        "encoder",
+        "probe",
+        "layer",
+        "target",
+        "control",
+        "fold",
+        "utterance_id",
+        "speaker_id",
+        "path",
+        "reason",
+        "span_id",
+        "label",
+    )
     path = checked_file(folder, name, files, fingerprint)
     table = pd.read_csv(path, dtype=dict.fromkeys((*names, "fingerprint"), str), keep_default_na=False)
     return table.drop(columns=list(PROVENANCE))

@@ -20,7 +20,9 @@ from layerprobe.probe.layer_names import FINAL, is_stack, n_blocks
 
 FORMAT_VERSION = 1  # of every file in a run folder; a reader takes no other
 SCORES, SCORES_PARQUET = "scores.csv", "scores.parquet"
-CONDITIONS = ("baseline", "train_corpus", "covariates")  # "" in all three: one layer alone, trained on all corpora
+# "" in all of them: one layer of whole utterances alone, trained on all corpora
+CONDITIONS = ("baseline", "train_corpus", "covariates", "bin")
+PARTIAL = ("bin", "erased")  # conditions under which less of an utterance is probed than its embedding
 SCORE_COLUMNS = (
     "encoder", "probe", "layer", "layer_index", "relative_depth", "target", "control", *CONDITIONS, "fold", "seed",
     "metric", "value",
@@ -74,8 +76,22 @@ def write_scores(folder: Path, scores: pd.DataFrame, fingerprint: str) -> None:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Read scores.parquet as a typed table of `SCORE_COLUMNS`."""
-    return _typed(pq.read_table(path).select(list(SCORE_COLUMNS)).to_pandas())
+    """Read scores.parquet as a typed table of `SCORE_COLUMNS`; conditions that an older run lacks are ""."""
+    table = pq.read_table(path)
+    present = [name for name in SCORE_COLUMNS if name in table.column_names or name not in CONDITIONS]
+    read = table.select(present).to_pandas()
+    missing = dict.fromkeys(set(CONDITIONS) - set(present), "")
+    return _typed(read.assign(**missing)[list(SCORE_COLUMNS)])
+
+
+def is_plain(table: pd.DataFrame) -> pd.Series:
+    """Return which rows are of whole utterances with nothing erased, ``(n_rows,)`` bool.
+
+    Args:
+        table: of scores, or the columns of predictions; a condition that it lacks counts as ""
+    """
+    partial = [name for name in PARTIAL if name in table]
+    return (table[partial] == "").all(axis=1)
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

@@ -129,17 +129,32 @@ def make_targets(data: SweepData, plan: SweepPlan) -> ProbeTargets:
 def permuted_targets(data: SweepData, plan: SweepPlan) -> Iterator[ProbeTargets]:
     """Yield permutations of the plan's controls, as many at a time as memory allows."""
     n_columns = int(np.clip(PERMUTED_BYTES // (BYTES_PER_UTTERANCE * len(data.ratings)), *PERMUTED_COLUMNS))
+    rows = None if data.part_of is None else data.part_of.rows
+    data = data if data.part_of is None else data.part_of.data
+
+    def built(builder: TargetBuilder) -> ProbeTargets:
+        return builder.build() if rows is None else builder.build().take(rows)
+
     builder = _builder(data, plan)
     ratings, rest = data.every_rating, data.text_residuals
     for control in plan.controls:
         rng = control_rng(control, plan.seed)
         for number in range(n_permutations_of(control, plan.controls, plan.n_permutations)):
-            builder.add_control(control, ratings, data.codes, data.groups, rng=rng, seed=number, text_residuals=rest)
+            builder.add_control(
+                control,
+                ratings,
+                data.codes,
+                data.groups,
+                rng=rng,
+                seed=number,
+                text_residuals=rest,
+                blocks=data.blocks,
+            )
             if builder.n_columns >= n_columns:
-                yield builder.build()
+                yield built(builder)
                 builder = _builder(data, plan)
     if builder.n_columns:
-        yield builder.build()
+        yield built(builder)
 
 
 def _builder(data: SweepData, plan: SweepPlan) -> TargetBuilder:

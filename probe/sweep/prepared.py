@@ -12,9 +12,19 @@ from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.covariates import Covariate
+from layerprobe.probe.sweep.in_time import (
+    NOT_IN_TIME,
+    InTime,
+    TimeOptions,
+    changed_time,
+    check_caches,
+    time_choice,
+)
 from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES
 from layerprobe.probe.sweep.recorded import RecordedSweep, overridden, override, plan_arguments
 from layerprobe.probe.sweep.settings import plan_sweep
+from layerprobe.probe.time.span_means import utterance_means
+from layerprobe.probe.time.span_ratings import SpanRatings
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,7 @@ class PreparedSweep:
     random_weights: list[Cache]
     covariates: list[Covariate]
     notes: list[str]
+    time: InTime | None = None
 
 
 def prepare(
@@ -35,6 +46,7 @@ def prepare(
     random_weights: list[Cache],
     covariates: list[Covariate],
     arguments: dict[str, Any],
+    time: TimeOptions = NOT_IN_TIME,
 ) -> PreparedSweep:
     """Return the inputs as they are given, and their plan.
 
@@ -44,13 +56,17 @@ def prepare(
         random_weights: caches of controls
         covariates: of every layer
         arguments: of `probe.sweep.settings.plan_sweep`
+        time: bins of time, or ratings of spans
 
     Raises:
         InputError: if the manifest can't be read, or has no plan with these arguments
     """
-    checked = _read(manifest, arguments)
+    read = _read(manifest, arguments)
+    in_time = time_choice(time, read)
+    check_caches([*caches, *random_weights], in_time=in_time is not None)
+    checked = in_time.manifest(read) if isinstance(in_time, SpanRatings) else read
     plan = plan_sweep(checked, **arguments, caches=_all_caches(caches, random_weights, covariates))
-    return PreparedSweep(caches, checked, plan, random_weights, covariates, _split_notes(checked, arguments))
+    return PreparedSweep(caches, checked, plan, random_weights, covariates, _split_notes(checked, arguments), in_time)
 
 
 def prepare_recorded(
@@ -60,6 +76,7 @@ def prepare_recorded(
     random_weights: list[Cache],
     covariates: list[Covariate],
     changed: dict[str, Any],
+    time: TimeOptions = NOT_IN_TIME,
 ) -> PreparedSweep:
     """Return the inputs of a recorded sweep, with those that are given in their place; notes name the latter.
 
@@ -70,6 +87,7 @@ def prepare_recorded(
         random_weights: caches of controls; if empty, the recorded ones
         covariates: of every layer; if empty, the recorded ones
         changed: arguments of `probe.sweep.settings.plan_sweep` that replace recorded settings
+        time: bins of time, or ratings of spans, that replace the recorded ones
 
     Raises:
         InputError: if a recorded file is gone, or the manifest has no plan with these arguments
@@ -94,13 +112,17 @@ def prepare_recorded(
         arguments |= {"folds": None, "test_split": None}
     if "weighted_sum_seeds" in changed:
         arguments["mixes"] = arguments["mixes"] or DEFAULT_MIXES
-    checked = _read(manifest or recorded.check_manifest(), arguments)
+    read = _read(manifest or recorded.check_manifest(), arguments)
+    in_time = time_choice(time, read, recorded.time)
+    check_caches([*caches, *random_weights], in_time=in_time is not None)
+    checked = in_time.manifest(read) if isinstance(in_time, SpanRatings) else read
     used = _all_caches(caches, random_weights, covariates)
     same = checked.content_hash(recorded.plan.group_by) == recorded.content
     other = set() if same else {"targets"}  # its classes may be others
     plan = override(recorded.plan, plan_sweep(checked, **arguments, caches=used), {*changed, *other})
     notes += overridden(recorded.plan, plan, recorded.path) + recorded.changes(checked, used)
-    return PreparedSweep(caches, checked, plan, random_weights, covariates, notes + _split_notes(checked, changed))
+    notes += changed_time(recorded.time, in_time, recorded.path) + _split_notes(checked, changed)
+    return PreparedSweep(caches, checked, plan, random_weights, covariates, notes, in_time)
 
 
 def _read(manifest: Path, arguments: dict[str, Any]) -> Manifest:
@@ -113,7 +135,8 @@ def _read(manifest: Path, arguments: dict[str, Any]) -> Manifest:
 def _all_caches(
     caches: Sequence[Cache], random_weights: Sequence[Cache], covariates: Sequence[Covariate]
 ) -> list[Cache]:
-    return [*caches, *random_weights, *(cache for covariate in covariates for cache in covariate.caches)]
+    every = [*caches, *random_weights, *(cache for covariate in covariates for cache in covariate.caches)]
+    return [utterance_means(cache) for cache in every]
 
 
 def _split_notes(manifest: Manifest, arguments: dict[str, Any]) -> list[str]:

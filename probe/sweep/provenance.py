@@ -85,6 +85,7 @@ def settings_fingerprint(settings: dict[str, Any]) -> str:
         *(table["fingerprint"] for table in caches),
         *(table["rows_fingerprint"] for table in caches),
         *(f"covariate {table['name']}" for table in settings["covariates"]),
+        *([settings["time"]["fingerprint"]] if "time" in settings else []),
     )
 
 

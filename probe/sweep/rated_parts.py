@@ -126,6 +126,7 @@ def _part(data: SweepData, plan: SweepPlan, rows: np.ndarray, names: dict[str, l
             units=None if data.units is None else np.unique(data.units[rows], return_inverse=True)[1],
             other_targets=others,
             other_ratings=data.ratings[rows][:, [plan.targets.index(t) for t in others]],
+            blocks=None if data.blocks is None else data.blocks[rows],
         ),
         own,
     )

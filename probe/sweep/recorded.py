@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class RecordedSweep:
     encoders: list[dict[str, Any]]  # tables of plan.toml
     random_weights: list[dict[str, Any]]
     covariates: list[dict[str, Any]]
+    time: dict[str, Any] = field(default_factory=dict)  # bins of time or ratings of spans; empty without
 
     def open_encoders(self) -> list[Cache]:
         """Open the caches under study.
@@ -139,7 +140,14 @@ def read_recorded(path: Path | str) -> RecordedSweep:
     controls, covariates = (list(content.get(name, [])) for name in ("random_weights", "covariates"))
     manifest = resolve(str(content["manifest"]))
     return RecordedSweep(
-        path, plan, manifest, content["corpus"].get("content", ""), content["encoders"], controls, covariates
+        path,
+        plan,
+        manifest,
+        content["corpus"].get("content", ""),
+        content["encoders"],
+        controls,
+        covariates,
+        content.get("time", {}),
     )
 
 

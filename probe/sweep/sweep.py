@@ -25,6 +25,7 @@ from layerprobe.probe.results.pending import PENDING, is_complete, pending_finge
 from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults, held_out_predictions
 from layerprobe.probe.results.run_folder import (
     JOINED,
+    PEAK_SPANS,
     WEIGHT_COLUMNS,
     Run,
     check_same_run,
@@ -32,18 +33,13 @@ from layerprobe.probe.results.run_folder import (
     write_run,
 )
 from layerprobe.probe.results.sweep_plan import SweepPlan
+from layerprobe.probe.sweep.bin_parts import bin_sweep
 from layerprobe.probe.sweep.covariates import Covariate, parse_covariate
 from layerprobe.probe.sweep.expected_work import layer_bytes
-from layerprobe.probe.sweep.inputs import (
-    SweepDataset,
-    controlled_encoder,
-    encoder_names,
-    make_dataset,
-    open_caches,
-    row_indices,
-    with_text_residuals,
-)
+from layerprobe.probe.sweep.in_time import InTime, caches_in_time, covariate_in_time, dataset_in_time
+from layerprobe.probe.sweep.inputs import SweepDataset, controlled_encoder, encoder_names, open_caches, row_indices
 from layerprobe.probe.sweep.layer_probes import CovariateFeatures
+from layerprobe.probe.sweep.peak_spans import peak_table
 from layerprobe.probe.sweep.provenance import describe_settings, joint_quarantine, settings_fingerprint, with_counts
 from layerprobe.probe.sweep.rated_parts import target_counts
 from layerprobe.probe.sweep.settings import plan_sweep
@@ -51,6 +47,9 @@ from layerprobe.probe.sweep.task_inputs import ProbedCache, TaskInputs, choose_a
 from layerprobe.probe.sweep.tasks import FIRST, FUSED, all_tasks, pending_names, with_choices
 from layerprobe.probe.sweep.time_left import TimeLeft
 from layerprobe.probe.sweep.workers import FinishedTask, RunTasks, Task, default_jobs, on_cluster, task_runner
+from layerprobe.probe.time.bins import BinPlan
+from layerprobe.probe.time.span_means import utterance_means
+from layerprobe.probe.time.span_ratings import SpanRatings
 from layerprobe.probe.toml import check_encodable
 
 AT_ONCE = 60.0  # expected seconds on one core up to which a sweep has no first part whose scores are written
@@ -64,6 +63,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     out: Path | str,
     random_weights: Sequence[Cache | Path | str] = (),
     covariates: Sequence[Covariate | str] = (),
+    time: InTime | None = None,
     command: str = "",
     jobs: int | None = None,
     dask: str | None = None,
@@ -83,6 +83,8 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         out: the run folder
         random_weights: caches of the same architectures with random weights, as a control
         covariates: layers of other caches (``CACHE@LAYER``), or ``transcript``, that each layer is also fitted with
+        time: for caches of spans, the bins of time by which the ratings of utterances are also predicted, of
+            `probe.time.bins.plan_bins`, or ratings of spans, of `probe.time.span_ratings.read_span_ratings`
         command: the command line, for plan.toml
         jobs: layers and mixes fitted in parallel, each by a process with one thread; by default as many as there are
             cores, in the memory of a layer and a GiB. It changes no number.
@@ -101,6 +103,9 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if not studied:
         raise InputError("LP502", "No cache is given. Name one or more that layerprobe extract made.")
     parsed = [parse_covariate(c) if isinstance(c, str) else c for c in covariates]
+    studied, controls = (caches_in_time(some, time) for some in (studied, controls))
+    parsed = [covariate_in_time(one, time) for one in parsed]
+    manifest = time.manifest(manifest) if isinstance(time, SpanRatings) else manifest
     plan, progress, out = plan or plan_sweep(manifest), progress or NullProgress(), Path(out)
     if jobs is not None and jobs < 1:
         raise InputError("LP530", f"jobs is {jobs}. Give 1 or more, or None for as many as there are cores.")
@@ -112,7 +117,15 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     partners = [controlled_encoder(cache, studied, names) for cache in controls]
     named, untrained = dict(zip(names, studied, strict=True)), list(zip(partners, controls, strict=True))
     described = [covariate.to_toml() for covariate in parsed]
-    settings = describe_settings(named, untrained, manifest, plan, covariates=described, command=command)
+    settings = describe_settings(
+        {name: utterance_means(cache) for name, cache in named.items()},
+        [(name, utterance_means(cache)) for name, cache in untrained],
+        manifest,
+        plan,
+        covariates=described,
+        command=command,
+    )
+    settings |= {"time": time.to_toml()} if time is not None else {}
     fingerprint = settings_fingerprint(settings)
     check_encodable(settings)
     if note := check_same_run(out, fingerprint, settings):
@@ -120,7 +133,7 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
     if plan.fused and len(studied) < 2:
         raise InputError("LP508", "One encoder alone can't be fused. Give the caches of two, of audio and of text.")
     others = [*controls, *(cache for covariate in parsed for cache in covariate.caches)]
-    dataset = with_text_residuals(make_dataset([*studied, *others], manifest, plan))
+    dataset, described_time = dataset_in_time([*studied, *others], manifest, plan, time)
     for line in [*dataset.notes, *_notes(dataset)]:
         progress.log(line)
     features = CovariateFeatures(JOINED.join(c.name for c in parsed), [c.features(dataset) for c in parsed])
@@ -129,7 +142,11 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         *((c, {"encoder": n, "control": "random_init", "seed": c.plan.random_init}) for n, c in untrained),
     ]
     probed = [ProbedCache(cache, keys, row_indices(cache, dataset)) for cache, keys in keyed]
-    inputs = TaskInputs(probed, dataset, plan.device, features)
+    binned = bin_sweep(time, [one.cache for one in probed], dataset) if isinstance(time, BinPlan) else None
+    for line in binned.notes() if binned is not None else ():
+        progress.log(line)
+    settings |= {"time": binned.to_toml() if binned is not None else described_time} if time is not None else {}
+    inputs = TaskInputs(probed, dataset, plan.device, features, binned)
     choose_algebra(plan.device)  # an error about it before any work
     partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)
     with leased_folder(out) as lease:
@@ -165,6 +182,8 @@ class _Writer:
         tables = {}
         if {TRANSCRIPT, ASR_TRANSCRIPT} <= set(dataset.rows):
             tables[WORD_ERRORS] = word_error_table(dataset.rows, reference=TRANSCRIPT, hypothesis=ASR_TRANSCRIPT)
+        if any(part.data.blocks is not None for part in dataset.parts) and not pending:
+            tables[PEAK_SPANS] = peak_table(results.peaks)
         self.lease.check()
         write_run(run, held_out_predictions(results.columns, dataset.data), tables)
         return run

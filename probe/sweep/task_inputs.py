@@ -12,6 +12,7 @@ from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import FINAL
 from layerprobe.probe.solvers.backends import HOST, Algebra
+from layerprobe.probe.sweep.bin_parts import BinnedSweep
 from layerprobe.probe.sweep.inputs import SweepDataset
 from layerprobe.probe.sweep.layer_probes import CovariateFeatures
 from layerprobe.probe.sweep.rated_parts import RatedPart
@@ -72,6 +73,7 @@ class TaskInputs:
     dataset: SweepDataset
     device: str
     covariates: CovariateFeatures
+    binned: BinnedSweep | None = None  # of a sweep over bins of time
     _coming: dict[tuple[int, str], Future[np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
 
     @property

@@ -13,6 +13,7 @@ from layerprobe.probe.results.run_folder import COVARIATES_ONLY, FUSED_RIDGE, FU
 from layerprobe.probe.results.score_table import score_table
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.sweep.baselines import baselines
+from layerprobe.probe.sweep.bin_probes import bin_tasks
 from layerprobe.probe.sweep.expected_work import (
     PartSize,
     mix_seconds,
@@ -30,6 +31,7 @@ from layerprobe.probe.sweep.layer_probes import (
     layer_passes,
     layer_probes,
 )
+from layerprobe.probe.sweep.peak_spans import peak_tasks
 from layerprobe.probe.sweep.task_inputs import TaskInputs, rated_features
 from layerprobe.probe.sweep.workers import WORKER, Task
 
@@ -37,7 +39,7 @@ MIX_LAYERS = 3  # copies of its layers that a mix may hold, and at most
 MIX_BYTES = 4 * 2**30
 TORCH_PROBES = {"mlp", "logistic"}
 # Stages: cheap ones first, and what a first figure needs before all
-FIRST, CONTROL_LAYERS, BASELINES, PERMUTED_LAYERS, OTHER_LAYERS, MIXED, FUSED = range(7)
+FIRST, CONTROL_LAYERS, BASELINES, PERMUTED_LAYERS, IN_TIME, OTHER_LAYERS, MIXED, FUSED = range(8)
 LATER_PASSES = {PERMUTATIONS: PERMUTED_LAYERS, OTHERS: OTHER_LAYERS}
 
 
@@ -56,7 +58,8 @@ def all_tasks(inputs: TaskInputs, *, separate: bool) -> list[Task]:
         for passes in _passes_of(inputs, number, separate=separate)
     ]
     fused = [_fused_task(inputs, sizes)] if any(part.plan.fused for part in inputs.dataset.parts) else []
-    return [*tasks, *_mix_tasks(inputs, sizes), *fused, *_baseline_tasks(inputs, sizes)]
+    timed = [*bin_tasks(inputs, IN_TIME), *peak_tasks(inputs, IN_TIME)]
+    return [*tasks, *_mix_tasks(inputs, sizes), *fused, *_baseline_tasks(inputs, sizes), *timed]
 
 
 def _passes_of(inputs: TaskInputs, number: int, *, separate: bool) -> list[tuple[str, ...]]:

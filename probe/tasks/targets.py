@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from layerprobe.probe.splits import Split
 from layerprobe.probe.tasks.controls import CONTROLS, classes_by_speaker, random_class_per_speaker
+from layerprobe.probe.tasks.span_controls import span_control
 
 RESIDUAL_OF = {"dominance": ("arousal", "valence")}  # listeners rate dominance much as they rate arousal
 RESIDUAL_CONTROLS = ("permuted", "permuted_by_speaker")  # those with residuals: those that are chance
@@ -34,6 +35,11 @@ class ProbeTargets:
     shared: np.ndarray  # (n_columns,), columns with the same number have one penalty
     of_split: np.ndarray  # (n_columns,), the only split in which a column is fitted, -1 for all splits
     fitted: list[FittedTarget]
+
+    def take(self, rows: np.ndarray) -> ProbeTargets:
+        """Return the same columns for some rows, ``(n_rows,)`` numbers."""
+        fitted = [replace(target, truth=target.truth[rows]) for target in self.fitted]
+        return replace(self, y=np.asfortranarray(self.y[rows]), fitted=fitted)
 
 
 def residual_targets(targets: tuple[str, ...]) -> tuple[str, ...]:
@@ -146,17 +152,22 @@ class TargetBuilder:
         rng: np.random.Generator,
         seed: int,
         text_residuals: np.ndarray | None = None,
+        blocks: np.ndarray | None = None,
     ) -> None:
         """Add one sample of `probe.tasks.controls.CONTROLS`; only `RESIDUAL_CONTROLS` have residuals.
 
         Text residuals are permuted like ratings: the residuals of a model without the layer are exchangeable if the
-        text predicts and the layer does not (Freedman and Lane, 1983). Arguments as of `add`.
+        text predicts and the layer does not (Freedman and Lane, 1983). Of spans, series of whole utterances are
+        permuted (`probe.tasks.span_controls`); ``blocks`` has the number of each span's utterance. Other arguments as
+        of `add`.
         """
         residuals = control in RESIDUAL_CONTROLS
         ratings = ratings if residuals else ratings[:, : len(self._names)]
         rest = np.empty((len(ratings), 0)) if text_residuals is None or not residuals else text_residuals
         rated = np.column_stack([ratings, rest.reshape(len(ratings), -1)])
-        if control in ("random_per_speaker", "permuted_by_speaker"):
+        if blocks is not None:
+            sampled, classes = span_control(control, rated, blocks, groups, rng), codes
+        elif control in ("random_per_speaker", "permuted_by_speaker"):
             sampled = CONTROLS[control](rated, groups, rng)
             if control == "random_per_speaker":
                 classes = random_class_per_speaker(codes, groups, rng)

@@ -9,9 +9,9 @@ import pandas as pd
 
 from layerprobe.analysis.statistics.bootstrap_scores import KEYS, BootstrapScores
 from layerprobe.analysis.statistics.estimates import BootstrapSample
-from layerprobe.probe.results.run_folder import PREDICTION_KEYS, Predictions
+from layerprobe.probe.results.run_folder import CONDITIONS, PREDICTION_KEYS, Predictions
 
-CONDITION = {"baseline": "", "train_corpus": "", "covariates": ""}
+CONDITION = dict.fromkeys(CONDITIONS, "")
 DEFAULTS = {
     "encoder": "e",
     "probe": "ridge",
