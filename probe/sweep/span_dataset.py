@@ -1,4 +1,4 @@
-"""A sweep whose rows are spans with ratings of their own: the dataset of utterances, spread out over their spans.
+"""A sweep whose rows are spans with ratings of their own: the dataset of utterances, expanded to their spans.
 
 Folds are those of the utterances, so that all spans of a speaker, and of an utterance, are on one side of each split.
 """
@@ -63,7 +63,7 @@ def span_dataset(
         groups=data.groups[of],
         ratings=chosen[list(plan.targets)].to_numpy(dtype=np.float64),
         codes=np.empty((len(chosen), 0), dtype=np.int64),
-        splits=[_spread(split, of, len(utterances)) for split in data.splits],
+        splits=[_expanded(split, of, len(utterances)) for split in data.splits],
         labels={name: labels[of] for name, labels in data.labels.items()},
         units=None if units is None else units[of],
         blocks=of,
@@ -81,7 +81,7 @@ def span_dataset(
     return replace(dataset, data=spans, rows=rows, counts=counts, parts=parts, left_out=left_out), numbers
 
 
-def _spread(split: Split, of: np.ndarray, n_utterances: int) -> Split:
+def _expanded(split: Split, of: np.ndarray, n_utterances: int) -> Split:
     """Return a split of utterances as one of their spans; ``of`` has the utterance of each span, ``(n_spans,)``."""
     side, inner = np.zeros(n_utterances, dtype=int), np.zeros(n_utterances, dtype=int)
     side[split.train], side[split.test] = 1, 2

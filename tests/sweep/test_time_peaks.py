@@ -75,4 +75,4 @@ def test_utterances_have_low_p_values_at_their_rate_without_and_often_with_a_pla
         if planted:
             assert np.mean(found.span == at) > 0.9
     rate = low / n
-    assert rate > 0.8 if planted else rate < 0.1  # 72 utterances of a corpus share their fit: not binomial
+    assert rate > 0.8 if planted else rate < 0.1  # the 72 utterances of a corpus have one fit in common: not binomial
