@@ -106,8 +106,8 @@ def erasure_texts(table: pd.DataFrame, *, name: str, n: str, units: str) -> list
         f"Dark line: nothing erased; coloured: without the concept, with 95 % intervals over {units}; grey: without "
         f"random directions of the same rank, from the lowest to the highest of {int(table['n_random'].max())} "
         "repeats, and their mean.",
-        "Full markers: the concept removes more than random directions do, by the maximum statistic over all concepts, "
-        f"layers, targets and encoders in resamples of the {units} (p ≤ .05).",
+        f"Full markers: the concept removes more than random directions do (p ≤ .05, adjusted for the layers by the "
+        f"maximum statistic over resamples of the {units}, and for the concepts).",
     ]
     if table["concept_alone"].notna().any():
         texts.append("Dotted: the concept alone, without a layer.")

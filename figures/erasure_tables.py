@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.analysis.erasure.removed import DIFFERENCES, FRACTIONS, SCORES
-from layerprobe.analysis.erasure.tables import ALONE, DECODABLE, RANK
+from layerprobe.analysis.erasure.tables import ALONE, DECODABLE
 from layerprobe.analysis.statistics.estimates import BCA_SPEAKERS
 from layerprobe.analysis.study import Study
 from layerprobe.figures.errors import NothingToPlotError
 from layerprobe.probe.layer_names import is_stack, relative_depth
+from layerprobe.probe.results.erased import RANK
 
 NUMBERS = [f"{name}{end}" for name in (*SCORES, *DIFFERENCES) for end in ("", "_ci_low", "_ci_high")]
 COLUMNS = [
     "encoder", "target", "concept", "layer", "relative_depth", "metric", *NUMBERS, "interval", "random_min",
-    "random_max", "n_random", "p_value", "p_adjusted", "plain_r2", "is_above_chance",
+    "random_max", "n_random", "p_value", "p_layers", "p_adjusted", "plain_r2", "is_above_chance",
     *(f"{name}{end}" for name in FRACTIONS for end in ("", "_ci_low", "_ci_high")), *ALONE, *DECODABLE, RANK,
 ]  # fmt: skip
 

@@ -89,6 +89,14 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return timed_run(tmp_path_factory.mktemp("timed"))
 
 
+@pytest.fixture(scope="session")
+def without_concepts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with scores of layers without concepts."""
+    from helpers.erased_run import erased_run
+
+    return erased_run(tmp_path_factory.mktemp("erased"))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

@@ -14,12 +14,11 @@ from layerprobe.analysis.statistics.bootstrap_scores import BootstrapScores, boo
 from layerprobe.analysis.statistics.permutation import ALPHA, least_adjusted_p
 from layerprobe.analysis.statistics.simultaneous import training_inflation
 from layerprobe.probe.metrics import CLASS_METRICS, LOWER_IS_BETTER
+from layerprobe.probe.results.erased import AFTER, BEFORE, CONCEPT_ONLY, RANK, REFIT, REFIT_BEFORE
 from layerprobe.probe.results.run_folder import POOLED, Predictions, Run
 
-CONCEPT_ONLY = "concept_only"  # the baseline of a concept that predicts a target by itself
 ALONE = ["concept_alone", "concept_alone_ci_low", "concept_alone_ci_high"]
-DECODABLE = ["concept_r_before", "concept_r", "concept_r_refit_before", "concept_r_refit"]  # metrics of scores.csv
-RANK = "concept_rank"
+DECODABLE = [BEFORE, AFTER, REFIT_BEFORE, REFIT]
 ERASURE_COLUMNS = [*COLUMNS, *ALONE, *DECODABLE, RANK]
 
 

@@ -47,7 +47,7 @@ DEPTH_METHODS = {  # of differences: method and source; BCa of all other measure
     SHIFT: (SHIFT_METHOD, SHIFT_SOURCE),
     "weight_centre": ("delete-a-group jackknife over folds", "Kott (2001), J. Off. Stat. 17"),
 }
-ADJUSTED = ("encoder_gain", "encoder_shift", "erasure")
+ADJUSTED = ("encoder_gain", "encoder_shift")
 BANDED = "Nunez-Elizalde et al. (2019), NeuroImage 197"
 FUSION = {
     FUSED_RIDGE: "banded ridge regression on each encoder's layer with the lowest error on the inner folds",
@@ -245,7 +245,7 @@ def _cross_corpus(study: Study) -> Iterator[Finding]:
 def _adjusted(findings: list[Finding]) -> list[Finding]:
     """Return the findings with p-values adjusted by Holm's method within each name and comparison.
 
-    Those of `ADJUSTED` are adjusted where they are computed.
+    Gains and shifts between encoders with the same layers are adjusted where they are computed.
     """
     families = pd.Series([repr(f.comparison) for f in findings], dtype=object)
     p = np.array([np.nan if f.name in ADJUSTED else f.p_value for f in findings])

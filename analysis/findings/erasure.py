@@ -18,10 +18,11 @@ REFERENCE = "random directions"
 METHOD = (
     "score without random directions minus score without the concept, erased linearly (LEACE) by the training speakers "
     "of each fold, at the highest-scoring layer; interval and p-value include the variance over random directions, and "
-    "p_adjusted is for all concepts, layers, targets and encoders and for the training speakers, by the maximum "
-    f"statistic; {BCA}"
+    f"the p-value that over training speakers; {BCA}"
 )
-SOURCE = "Belrose et al. (2023), NeurIPS; Romano and Wolf (2005), Econometrica 73; Satterthwaite (1946), Biometrics 2"
+SOURCE = (
+    "Belrose et al. (2023), NeurIPS 36; Satterthwaite (1946), Biom. Bull. 2; Nadeau and Bengio (2003), Mach. Learn. 52"
+)
 
 
 def erasure_findings(study: Study) -> Iterator[Finding]:
@@ -52,7 +53,6 @@ def erasure_findings(study: Study) -> Iterator[Finding]:
             method=METHOD,
             source=SOURCE,
             detail=f"without {concept_text(concept)}",
-            p_adjusted=float(row["p_adjusted"]),
             layers=tuple(map(str, rows["layer"][more])),
             reference=REFERENCE,
             concept=str(concept),

@@ -69,8 +69,13 @@ def _effect(finding: Finding) -> str:
         )
     less = "" if finding.estimate > 0 else ", which is more"
     others = [layer for layer in finding.layers or () if layer != finding.layer]
-    also = f" So it is in {layer_kind(others[0])}s {layer_ranges(finding.layers or ())}." if others and not less else ""
-    difference = f"Δ = {finding.value}, adjusted {p_text(finding.p_adjusted)}"
+    also = ""
+    if others and not less:
+        several = layer_kind(others[0]) + ("s" if len(others) > 1 else "")
+        also = (
+            f" It removes more than these in {several} {layer_ranges(others)}, too (adjusted for layers and concepts)."
+        )
+    difference = f"Δ = {finding.value}, Holm-adjusted {p_text(finding.p_adjusted)}"
     return f"Erasing {concept} {removes}{less} ({METRIC_NAMES[finding.metric]}: {difference}).{also}"
 
 

@@ -116,6 +116,8 @@ class Finding:
         """Key of the findings whose p-values are adjusted together: one for all differences of encoders, or of bins."""
         if self.name in ("encoder_difference", "time_difference"):
             return (self.name,)
+        if self.name == "erasure":  # of all concepts of an encoder and target
+            return (self.name, self.encoder, self.target)
         kind = (self.reference, self.control, self.measure, self.component, self.probe, self.added, self.alone)
         return (self.name, *kind)
 

@@ -61,7 +61,8 @@ def test_a_run_with_everything_has_every_kind_of_finding_each_with_its_method_an
     of_fused = {"fusion", "fusion_gain", "encoder_difference"}  # tests/sweep/test_fusion.py
     of_pairs = {"encoder_gain", "encoder_shift"}  # tests/analysis/test_encoder_pairs.py
     of_bins = {"time_peak", "time_difference"}  # tests/analysis/test_time_sentences.py
-    assert {f.name for f in found} == set(NAMES) - of_fused - of_pairs - of_bins - {"gain_over_acoustic", "logistic"}
+    others = of_bins | {"erasure"}  # tests/analysis/test_erasure_findings.py
+    assert {f.name for f in found} == set(NAMES) - of_fused - of_pairs - others - {"gain_over_acoustic", "logistic"}
     assert all(f.method and f.source for f in found)
     unknown = [f for f in found if not np.isfinite(f.estimate)]
     assert {f.name for f in unknown} <= {"depth", "depth_difference"}

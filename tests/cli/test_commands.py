@@ -126,6 +126,16 @@ def test_figures_over_time_are_of_runs_with_bins_of_time(finished, timed):
         assert "LP795" in message
 
 
+def test_the_figure_of_erasure_is_of_runs_without_concepts(finished, without_concepts):
+    _, folder, _ = finished
+    result = run("erasure", without_concepts, "--metric", "pearson", "--width", "double", "--style", "ieee")
+    assert result.exit_code == 0, result.output
+    assert set(pd.read_csv(without_concepts / "figures" / "erasure.csv")["metric"]) == {"pearson"}
+    message = refused("erasure", folder)
+    assert f"{folder} has no scores without a concept for these targets. Sweep with --without" in message
+    assert "LP798" in message
+
+
 def test_layers_are_compared_from_the_caches_of_the_run(finished, tmp_path):
     cache, folder, _ = finished
     result = run("similarity", folder)

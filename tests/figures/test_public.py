@@ -39,9 +39,9 @@ def again(reported, tmp_path_factory):
 
 
 @pytest.fixture
-def runs(reported, again, timed, request):
-    """The run that has everything to plot; a gain needs a second one with the same layers, and time needs bins."""
-    others = {"gain": [reported, again], "time-map": timed, "time-curve": timed}
+def runs(reported, again, timed, without_concepts, request):
+    """The run that has everything to plot, or one that has what another figure needs."""
+    others = {"gain": [reported, again], "time-map": timed, "time-curve": timed, "erasure": without_concepts}
     return others.get(request.node.callspec.params["name"], reported)
 
 
