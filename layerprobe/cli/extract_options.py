@@ -54,7 +54,7 @@ class SpanChoice:
         help="Spans to pool, a row for each, after each utterance was encoded as a whole: a table with utterance_id, "
         "start, end and label, a .TextGrid, a folder of these, or a .ctm file.",
     )
-    tier: str = option("", help="Tier of the TextGrids of --spans; words, or the only one, by default.")
+    tier: str = option("", help="Tier of the TextGrids of --spans; `words`, or the only one, by default.")
     every: float | None = option(None, help="Seconds from one window to the next, with --window, in place of --spans.")
     window: float | None = option(None, help="Seconds of a window; see --every.")
 

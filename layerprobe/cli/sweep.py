@@ -201,8 +201,8 @@ def sweep(  # noqa: PLR0913 - groups of options
     """Layer-wise probing: score every layer for every target by speaker-independent cross-validation, with controls."""
     from layerprobe.probe.cache.store import open_cache
     from layerprobe.probe.extraction.control_caches import control_caches
-    from layerprobe.probe.sweep.covariates import parse_covariate
-    from layerprobe.probe.sweep.in_time import TimeOptions
+    from layerprobe.probe.sweep.data.covariates import parse_covariate
+    from layerprobe.probe.sweep.data.in_time import TimeOptions
     from layerprobe.probe.sweep.prepared import ErasureOptions, prepare, prepare_recorded
     from layerprobe.probe.sweep.recorded import read_recorded
     from layerprobe.probe.sweep.sweep import sweep as sweep_stage
@@ -268,7 +268,7 @@ def _split_paths(caches: list[Path], manifest: Path | None, *, complete: bool) -
 
 def _plan_choices(probing: ProbingOptions, compute: ComputeOptions) -> dict[str, Any]:
     """Return the arguments of `plan_sweep` that the options stand for."""
-    from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
+    from layerprobe.probe.sweep.fits.mix_probes import DEFAULT_MIXES, MIXES
     from layerprobe.probe.tasks.controls import CONTROLS
 
     every_control = probing.controls == ("all",)

@@ -14,8 +14,8 @@ from layerprobe.probe.predictors.heads import Head, matched_head
 from layerprobe.probe.predictors.swept import SweptData as SweptData, read_swept as read_swept
 from layerprobe.probe.solvers.ridge import fit_ridge, nested_ridge
 from layerprobe.probe.splits import Split, speaker_folds
-from layerprobe.probe.sweep.inputs import row_indices
-from layerprobe.probe.sweep.rated_parts import RatedPart
+from layerprobe.probe.sweep.data.inputs import row_indices
+from layerprobe.probe.sweep.data.rated_parts import RatedPart
 
 ALL_SPEAKERS = "all"
 MIXES = ("weighted_sum", "uniform_mix", "softmax_mix")  # that heads can be refitted of
@@ -113,7 +113,7 @@ def fold_split(part: RatedPart, fold: str) -> Split:
 
 
 def _fit_mix(cache: Cache, rows: np.ndarray, part: RatedPart, split: Split, *, target: str, mix: str) -> Head:
-    """Fit a weighted sum of all layers, as `probe.sweep.mix_probes` does with its first seed.
+    """Fit a weighted sum of all layers, as `probe.sweep.fits.mix_probes` does with its first seed.
 
     A fold is fitted together with all others, targets and seeds, as in the sweep, so that all sums are the same.
     """

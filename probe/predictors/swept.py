@@ -12,10 +12,10 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, resolve
 from layerprobe.probe.results.run_folder import Run
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate, TranscriptCovariate
-from layerprobe.probe.sweep.inputs import SweepDataset, encoder_names, make_dataset
+from layerprobe.probe.sweep.data.covariates import Covariate, LayerCovariate, TranscriptCovariate
+from layerprobe.probe.sweep.data.inputs import SweepDataset, encoder_names, make_dataset
+from layerprobe.probe.sweep.data.rated_parts import RatedPart
 from layerprobe.probe.sweep.prepared import prepare_recorded
-from layerprobe.probe.sweep.rated_parts import RatedPart
 from layerprobe.probe.sweep.recorded import RecordedSweep, read_recorded
 
 

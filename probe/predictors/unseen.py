@@ -24,7 +24,7 @@ from layerprobe.probe.predictors.heads import Head, used_layers
 from layerprobe.probe.predictors.onnx_files import OnnxSession
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.splits import speaker_groups
-from layerprobe.probe.sweep.rated_parts import RatedPart
+from layerprobe.probe.sweep.data.rated_parts import RatedPart
 
 SAME_HEAD = 1e-6  # of the largest coefficient, by which a refitted head may differ from the saved one
 

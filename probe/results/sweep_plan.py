@@ -33,9 +33,9 @@ class SweepPlan:
     residuals: tuple[str, ...]  # targets also scored on what other targets leave unexplained (`probe.tasks.targets`)
     text_residuals: tuple[str, ...]  # targets also scored given the transcript (`probe.tasks.text_residuals`)
     cross_corpus: bool  # whether each corpus of the manifest also trains alone (`probe.tasks.cross_corpus`)
-    fused: bool  # whether all encoders are also fitted together (`probe.sweep.fusion`)
+    fused: bool  # whether all encoders are also fitted together (`probe.sweep.fits.fusion`)
     probes: tuple[str, ...]  # in addition to ridge: mlp, logistic, mdl
-    mixes: tuple[str, ...]  # keys of `probe.sweep.mix_probes.MIXES`
+    mixes: tuple[str, ...]  # keys of `probe.sweep.fits.mix_probes.MIXES`
     weighted_sum_seeds: tuple[int, ...]
     mix_penalties: tuple[float, ...]  # of the head of mixes, relative as the alphas are
     mix_weight_penalties: tuple[float, ...]  # of the weights of the weighted sum, on their distance from equal ones

@@ -11,9 +11,9 @@ from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.sweep.concepts import ConceptCache, open_concept_caches
-from layerprobe.probe.sweep.covariates import Covariate
-from layerprobe.probe.sweep.in_time import (
+from layerprobe.probe.sweep.data.concepts import ConceptCache, open_concept_caches
+from layerprobe.probe.sweep.data.covariates import Covariate
+from layerprobe.probe.sweep.data.in_time import (
     NOT_IN_TIME,
     InTime,
     TimeOptions,
@@ -21,7 +21,7 @@ from layerprobe.probe.sweep.in_time import (
     check_caches,
     time_choice,
 )
-from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES
+from layerprobe.probe.sweep.fits.mix_probes import DEFAULT_MIXES
 from layerprobe.probe.sweep.recorded import RecordedSweep, overridden, override, plan_arguments
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.time.span_means import utterance_means
@@ -50,7 +50,7 @@ class PreparedSweep:
     covariates: list[Covariate]
     notes: list[str]
     time: InTime | None = None
-    without: tuple[str, ...] = ()  # erasures, as `probe.sweep.concepts.parse_erasures` takes them
+    without: tuple[str, ...] = ()  # erasures, as `probe.sweep.data.concepts.parse_erasures` takes them
     concepts: Sequence[ConceptCache] = ()
 
 

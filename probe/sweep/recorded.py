@@ -13,8 +13,8 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, resolve
 from layerprobe.probe.results.run_folder import PLAN, read_plan
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.sweep.concepts import ConceptCache
-from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate, TranscriptCovariate
+from layerprobe.probe.sweep.data.concepts import ConceptCache
+from layerprobe.probe.sweep.data.covariates import Covariate, LayerCovariate, TranscriptCovariate
 
 FIELDS = {  # of a plan that each argument of `probe.sweep.settings.plan_sweep` decides
     "targets": ("targets", "nominal", "classes", "residuals", "text_residuals"),
@@ -54,7 +54,7 @@ class RecordedSweep:
 
     @property
     def without(self) -> tuple[str, ...]:
-        """The erasures, as `probe.sweep.concepts.parse_erasures` takes them."""
+        """The erasures, as `probe.sweep.data.concepts.parse_erasures` takes them."""
         return tuple(erasure["name"] for erasure in self.erasure.get("erasures", ()))
 
     def open_concepts(self) -> list[ConceptCache]:

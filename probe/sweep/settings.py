@@ -12,9 +12,9 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.leave_group_out import choose_inner_selection
 from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS
-from layerprobe.probe.sweep.held_out import HeldOutUnits, HoldOut, hold_out
-from layerprobe.probe.sweep.inputs import usable_rows
-from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES
+from layerprobe.probe.sweep.data.held_out import HeldOutUnits, HoldOut, hold_out
+from layerprobe.probe.sweep.data.inputs import usable_rows
+from layerprobe.probe.sweep.fits.mix_probes import DEFAULT_MIXES, MIXES
 from layerprobe.probe.tasks.controls import CONTROLS, DEFAULT_CONTROLS, WITHOUT_SPEAKERS
 from layerprobe.probe.tasks.cross_corpus import corpus_names
 from layerprobe.probe.tasks.targets import residual_targets
@@ -70,7 +70,7 @@ def plan_sweep(  # noqa: PLR0913 - each is a choice that a user can make
         leave_one_out: as many folds as there are values of ``group_by``, or speakers
         duplicates: a key of `probe.data.shared_audio.DUPLICATES`: utterances with the same audio
         weighted_sum_seeds: number of seeds of the weighted sum; 0 leaves all mixes out
-        mixes: keys of `probe.sweep.mix_probes.MIXES`
+        mixes: keys of `probe.sweep.fits.mix_probes.MIXES`
         probes: keys of `PROBES`, in addition to ridge
         seed: of folds and permutations
         controls: keys of `probe.tasks.controls.CONTROLS`; None takes `probe.tasks.controls.DEFAULT_CONTROLS`, without

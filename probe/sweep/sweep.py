@@ -33,22 +33,27 @@ from layerprobe.probe.results.run_folder import (
     write_run,
 )
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.sweep.bin_parts import bin_sweep
-from layerprobe.probe.sweep.concepts import ConceptCache
-from layerprobe.probe.sweep.covariates import Covariate, parse_covariate
-from layerprobe.probe.sweep.erasure_sources import ErasureSources
-from layerprobe.probe.sweep.expected_work import layer_bytes
-from layerprobe.probe.sweep.in_time import InTime, caches_in_time, covariate_in_time, dataset_in_time
-from layerprobe.probe.sweep.inputs import SweepDataset, controlled_encoder, encoder_names, open_caches, row_indices
-from layerprobe.probe.sweep.layer_probes import CovariateFeatures
-from layerprobe.probe.sweep.peak_spans import peak_table
-from layerprobe.probe.sweep.provenance import describe_settings, joint_quarantine, settings_fingerprint, with_counts
-from layerprobe.probe.sweep.rated_parts import target_counts
+from layerprobe.probe.sweep.data.bin_parts import bin_sweep
+from layerprobe.probe.sweep.data.concepts import ConceptCache
+from layerprobe.probe.sweep.data.covariates import Covariate, parse_covariate
+from layerprobe.probe.sweep.data.in_time import InTime, caches_in_time, covariate_in_time, dataset_in_time
+from layerprobe.probe.sweep.data.inputs import SweepDataset, controlled_encoder, encoder_names, open_caches, row_indices
+from layerprobe.probe.sweep.data.provenance import (
+    describe_settings,
+    joint_quarantine,
+    settings_fingerprint,
+    with_counts,
+)
+from layerprobe.probe.sweep.data.rated_parts import target_counts
+from layerprobe.probe.sweep.fits.erasure_sources import ErasureSources
+from layerprobe.probe.sweep.fits.expected_work import layer_bytes
+from layerprobe.probe.sweep.fits.layer_probes import CovariateFeatures
+from layerprobe.probe.sweep.fits.peak_spans import peak_table
+from layerprobe.probe.sweep.fits.task_inputs import ProbedCache, TaskInputs, choose_algebra
+from layerprobe.probe.sweep.fits.tasks import FIRST, FUSED, all_tasks, pending_names, with_choices
+from layerprobe.probe.sweep.fits.time_left import TimeLeft
+from layerprobe.probe.sweep.fits.workers import FinishedTask, RunTasks, Task, default_jobs, on_cluster, task_runner
 from layerprobe.probe.sweep.settings import plan_sweep
-from layerprobe.probe.sweep.task_inputs import ProbedCache, TaskInputs, choose_algebra
-from layerprobe.probe.sweep.tasks import FIRST, FUSED, all_tasks, pending_names, with_choices
-from layerprobe.probe.sweep.time_left import TimeLeft
-from layerprobe.probe.sweep.workers import FinishedTask, RunTasks, Task, default_jobs, on_cluster, task_runner
 from layerprobe.probe.time.bins import BinPlan
 from layerprobe.probe.time.span_means import utterance_means
 from layerprobe.probe.time.span_ratings import SpanRatings
@@ -89,8 +94,8 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         covariates: layers of other caches (``CACHE@LAYER``), or ``transcript``, that each layer is also fitted with
         time: for caches of spans, the bins of time by which the ratings of utterances are also predicted, of
             `probe.time.bins.plan_bins`, or ratings of spans, of `probe.time.span_ratings.read_span_ratings`
-        without: erasures of concepts from every layer: keys of `probe.sweep.concepts.CONCEPTS`, those joined by ``+``
-            together
+        without: erasures of concepts from every layer: keys of `probe.sweep.data.concepts.CONCEPTS`, those joined
+            by ``+`` together
         concepts: caches of acoustic features and of a text encoder, ``PATH`` or ``PATH@LAYER``, that concepts are read
             from; those under study are looked at as well
         command: the command line, for plan.toml

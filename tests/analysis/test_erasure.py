@@ -101,8 +101,8 @@ def test_differences_are_paired_over_resamples_of_the_speakers(without_concepts,
     )
     counts = resample_speakers(24, n_resamples=N_RESAMPLES, rng=np.random.default_rng(SEED))
     removed = []
-    for drawn in counts:
-        rows = np.concatenate([np.repeat(np.flatnonzero(groups == g), int(n)) for g, n in enumerate(drawn)])
+    for times in counts:
+        rows = np.concatenate([np.repeat(np.flatnonzero(groups == g), int(n)) for g, n in enumerate(times)])
         removed.append(METRICS["rmse"](truth[rows], erased[rows]) - METRICS["rmse"](truth[rows], plain[rows]))
     row = row_of(of.erasure, target="arousal", concept="duration", layer="2")
     low, high = np.quantile(removed, student.cdf([-2.5, 2.5], 1e9))

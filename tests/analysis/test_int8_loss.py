@@ -31,7 +31,7 @@ from layerprobe.probe.predictors.unseen import (
     sample_speakers,
 )
 from layerprobe.probe.results.run_folder import read_predictions
-from layerprobe.probe.sweep.inputs import row_indices
+from layerprobe.probe.sweep.data.inputs import row_indices
 
 
 def test_the_loss_is_the_difference_of_two_concordances() -> None:

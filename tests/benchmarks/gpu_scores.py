@@ -15,7 +15,7 @@ from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.regressor.settings import EncoderOptions, HeadOptions, OptimiserOptions
 from layerprobe.probe.regressor.train import train
-from layerprobe.probe.sweep.mix_probes import MIXES
+from layerprobe.probe.sweep.fits.mix_probes import MIXES
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 

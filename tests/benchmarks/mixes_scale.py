@@ -30,8 +30,8 @@ from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.splits import fold_splits
-from layerprobe.probe.sweep.inputs import make_dataset, row_indices
-from layerprobe.probe.sweep.mix_probes import MIXES, mix_groups, mix_probes
+from layerprobe.probe.sweep.data.inputs import make_dataset, row_indices
+from layerprobe.probe.sweep.fits.mix_probes import MIXES, mix_groups, mix_probes
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.weighted_sum.large import LargeMixer
 from layerprobe.probe.weighted_sum.solver import DEFAULT_PENALTIES, WEIGHT_PENALTIES, Mixer

@@ -30,8 +30,8 @@ from layerprobe.probe.metrics import METRICS
 from layerprobe.probe.pretraining.plans import MFCC
 from layerprobe.probe.regressor.model import FRAME_POOLINGS, FUSIONS
 from layerprobe.probe.regressor.plan import PRECISIONS as TRAINING_PRECISIONS
-from layerprobe.probe.sweep.concepts import CONCEPTS
-from layerprobe.probe.sweep.mix_probes import MIXES
+from layerprobe.probe.sweep.data.concepts import CONCEPTS
+from layerprobe.probe.sweep.fits.mix_probes import MIXES
 from layerprobe.probe.sweep.settings import PROBES
 from layerprobe.probe.tasks.controls import CONTROLS
 from layerprobe.probe.training.trackers import TRACKERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.command_line import refused
 from helpers.span_rows import write_spans
 from helpers.timed import ratings_table
 from helpers.voices import write_table

@@ -139,7 +139,7 @@ def test_a_sweep_resumes_from_partial_results_and_names_a_missing_scheduler(
         tmp_path / "a",
     )
     probed = []
-    monkeypatch.setattr("layerprobe.probe.sweep.workers.PartialResults.clear", lambda self: None)
+    monkeypatch.setattr("layerprobe.probe.sweep.fits.workers.PartialResults.clear", lambda self: None)
     save = PartialResults.save
     monkeypatch.setattr(
         PartialResults, "save", lambda self, name, done: (probed.append(name), save(self, name, done))[1]

@@ -136,11 +136,11 @@ def test_spans_hold_the_frames_with_their_centre_inside(tmp_path, folders, manif
     table = [("u4", 0.1, 0.4, "x"), ("u4", 0.0, 0.5, ""), ("u6", 0.301, 0.303, "y"), ("u6", 0.7, 9.0, "z")]
     spans = span_table(tmp_path, table)
     done = run_extraction(manifest, encoder, tmp_path / "s.zarr", settings(spans, poolings=ALL))
-    said = done.remarks
+    remarks = done.remarks
     cache = open_cache(tmp_path / "s.zarr")
     assert len(cache.spans) == 4
-    assert kind == "sew" or any("no frame has its centre (1 in all" in line for line in said)
-    assert any("end after the audio (1 in all" in line for line in said)
+    assert kind == "sew" or any("no frame has its centre (1 in all" in line for line in remarks)
+    assert any("end after the audio (1 in all" in line for line in remarks)
     for row in range(4):
         path = dict(zip(manifest.table["utterance_id"], manifest.table["path"], strict=True))[cache.spans.parent[row]]
         samples, _ = soundfile.read(str(path), dtype="float32")

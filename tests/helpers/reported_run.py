@@ -16,7 +16,7 @@ from layerprobe.figures.report.report import write_report
 from layerprobe.probe.cost.encoders import EncoderCost
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.results.run_folder import read_predictions, read_run, write_run
-from layerprobe.probe.sweep.covariates import LayerCovariate
+from layerprobe.probe.sweep.data.covariates import LayerCovariate
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 

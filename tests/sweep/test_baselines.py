@@ -13,7 +13,7 @@ from layerprobe.probe.metrics import ccc, rmse
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.solvers.backends import HOST
 from layerprobe.probe.splits import fold_splits
-from layerprobe.probe.sweep.baselines import baselines
+from layerprobe.probe.sweep.fits.baselines import baselines
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.tasks.bag_of_words import word_counts
 

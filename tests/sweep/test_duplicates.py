@@ -14,8 +14,8 @@ from helpers.voices import manifest_of, voice
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.data.shared_audio import copies, count_shared
 from layerprobe.probe.extraction.extract import extract
-from layerprobe.probe.sweep import duplicates
-from layerprobe.probe.sweep.duplicates import CLOSE, close_rows, recordings_of
+from layerprobe.probe.sweep.data import duplicates
+from layerprobe.probe.sweep.data.duplicates import CLOSE, close_rows, recordings_of
 
 RATE = 16_000
 

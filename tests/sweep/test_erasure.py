@@ -19,7 +19,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import read_predictions, read_run
 from layerprobe.probe.solvers.erased_ridge import SplitRidge
 from layerprobe.probe.splits import fold_splits
-from layerprobe.probe.sweep.concepts import parse_erasures
+from layerprobe.probe.sweep.data.concepts import parse_erasures
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.tasks.concepts import principal_components

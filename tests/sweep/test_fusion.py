@@ -21,7 +21,7 @@ from layerprobe.probe.metrics import MomentMatching, RatingMoments
 from layerprobe.probe.results.run_folder import FUSED_RIDGE, FUSED_WEIGHTED_SUM, POOLED, read_predictions, read_run
 from layerprobe.probe.results.selection import chosen_layers
 from layerprobe.probe.solvers.ridge import Bands, nested_ridge
-from layerprobe.probe.sweep.inputs import make_dataset
+from layerprobe.probe.sweep.data.inputs import make_dataset
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 

@@ -12,8 +12,8 @@ from helpers.pretended_gpu import pretended_gpu
 
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.sweep.fits.task_inputs import choose_algebra
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.sweep.task_inputs import choose_algebra
 from layerprobe.probe.weighted_sum import gradient_descent, large
 from layerprobe.probe.weighted_sum.large import make_mixer
 from layerprobe.probe.weighted_sum.solver import Mixer

@@ -21,7 +21,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
 from layerprobe.probe.splits import joined_units
-from layerprobe.probe.sweep.inputs import make_dataset
+from layerprobe.probe.sweep.data.inputs import make_dataset
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 

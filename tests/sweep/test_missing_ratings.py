@@ -20,7 +20,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import POOLED, read_predictions
 from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT
 from layerprobe.probe.splits import Split
-from layerprobe.probe.sweep.rated_parts import restricted
+from layerprobe.probe.sweep.data.rated_parts import restricted
 from layerprobe.probe.sweep.sweep import sweep
 
 SIZE, WIDTH, LAYERS = 84, 4, ("0", "1")

@@ -11,7 +11,7 @@ from helpers.planted import manifest_of, quick
 
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.splits import fold_splits
-from layerprobe.probe.sweep.mix_probes import DEFAULT_MIXES, MIXES, mix_groups, mix_probes
+from layerprobe.probe.sweep.fits.mix_probes import DEFAULT_MIXES, MIXES, mix_groups, mix_probes
 from layerprobe.probe.weighted_sum import gradient_descent, large
 
 N, LAYERS, DIM = 60, 3, 4

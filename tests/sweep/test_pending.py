@@ -128,7 +128,7 @@ def test_the_same_command_completes_it_with_what_is_saved(pending, swept, tmp_pa
     folder, _ = pending
     fitted = []
     monkeypatch.setattr(
-        "layerprobe.probe.sweep.workers.do_task",
+        "layerprobe.probe.sweep.fits.workers.do_task",
         lambda task, inputs: (fitted.append(task.name), task.work(inputs))[1],
     )
     run = swept(folder)

@@ -24,12 +24,12 @@ from layerprobe.figures.report.sections import make_sections
 from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import POOLED, read_predictions, read_run
-from layerprobe.probe.sweep.covariates import LayerCovariate, parse_covariate
-from layerprobe.probe.sweep.layer_probes import layer_probes
-from layerprobe.probe.sweep.mix_probes import MIXES
+from layerprobe.probe.sweep.data.covariates import LayerCovariate, parse_covariate
+from layerprobe.probe.sweep.fits.layer_probes import layer_probes
+from layerprobe.probe.sweep.fits.mix_probes import MIXES
+from layerprobe.probe.sweep.fits.workers import default_jobs
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.sweep.workers import default_jobs
 
 CLASSES = ("calm", "glad", "cross")
 
@@ -224,7 +224,7 @@ def test_a_layer_is_probed_with_one_thread_whatever_the_process_has(corpus, tmp_
         seen.append({torch.get_num_threads()})
         return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("layerprobe.probe.sweep.tasks.layer_probes", counted)
+    monkeypatch.setattr("layerprobe.probe.sweep.fits.tasks.layer_probes", counted)
     before = torch.get_num_threads()
     sweep([cache], manifest, quick(manifest, weighted_sum_seeds=0), out=tmp_path / "run", jobs=1)
     assert seen
@@ -233,12 +233,12 @@ def test_a_layer_is_probed_with_one_thread_whatever_the_process_has(corpus, tmp_
 
 
 def test_jobs_are_the_cores_within_a_gigabyte_and_one_for_little_work(monkeypatch):
-    monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 64)
+    monkeypatch.setattr("layerprobe.probe.sweep.fits.workers.cores", lambda: 64)
     assert default_jobs(10 * 2**20, 100.0) == 6
     assert default_jobs(400 * 2**20, 100.0) == 2
     assert default_jobs(4 * 2**30, 100.0) == 1
     assert default_jobs(10 * 2**20, 2.0) == 1
-    monkeypatch.setattr("layerprobe.probe.sweep.workers.cores", lambda: 2)
+    monkeypatch.setattr("layerprobe.probe.sweep.fits.workers.cores", lambda: 2)
     assert default_jobs(10 * 2**20, 100.0) == 2
 
 

@@ -15,7 +15,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc, pearson, rmse
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import POOLED, SCORE_COLUMNS, read_predictions, read_run
-from layerprobe.probe.sweep.layer_probes import layer_probes
+from layerprobe.probe.sweep.fits.layer_probes import layer_probes
 from layerprobe.probe.sweep.settings import DEFAULT_PERMUTATIONS, plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.tasks.controls import MOST_OF_SECOND
@@ -230,7 +230,7 @@ def test_mixes_can_be_left_out_and_descent_is_refused_where_memory_does_not_hold
     planted, tmp_path, monkeypatch
 ):
     cache, _, manifest = planted
-    monkeypatch.setattr("layerprobe.probe.sweep.mix_probes.usable_memory", lambda _: 6553.6)
+    monkeypatch.setattr("layerprobe.probe.sweep.fits.mix_probes.usable_memory", lambda _: 6553.6)
     with pytest.raises(InputError, match=r"in memory, 0\.0 GiB, and 0\.0 GiB are available\. Leave that"):
         sweep([cache], manifest, quick(manifest, mixes=("gradient_descent_mix",)), out=tmp_path / "no")
     run = sweep([cache], manifest, plan_sweep(manifest, weighted_sum_seeds=0), out=tmp_path / "r")
@@ -288,7 +288,7 @@ def test_an_interrupted_sweep_resumes_at_the_layer_it_was_in(planted, tmp_path, 
         fitted.append(len(x))
         return layer_probes(x, *rest, **choices)
 
-    monkeypatch.setattr("layerprobe.probe.sweep.tasks.layer_probes", counted)
+    monkeypatch.setattr("layerprobe.probe.sweep.fits.tasks.layer_probes", counted)
     resumed = sweep([cache], manifest, plan, out=tmp_path / "run", random_weights=[control], jobs=1)
     assert len(fitted) == 2 * N_LAYERS - n_layers_saved
     pd.testing.assert_frame_equal(resumed.scores, whole.scores)

@@ -15,7 +15,7 @@ from layerprobe.probe.data.manifest.schema import Header, Manifest, Nominal, Tar
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.metrics import ccc
 from layerprobe.probe.results.run_folder import POOLED, Predictions, read_predictions, read_run
-from layerprobe.probe.sweep.covariates import TranscriptCovariate, parse_covariate
+from layerprobe.probe.sweep.data.covariates import TranscriptCovariate, parse_covariate
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
 
@@ -110,7 +110,7 @@ def test_permutations_that_do_not_fit_into_memory_together_give_the_same_scores(
     cache, _, manifest = corpus
     plan = quick(manifest, weighted_sum_seeds=0, permutations=6, residualize_text=True)
     whole = sweep([cache], manifest, plan, out=tmp_path / "whole").scores
-    monkeypatch.setattr("layerprobe.probe.sweep.layer_probes.PERMUTED_COLUMNS", (20, 20))
+    monkeypatch.setattr("layerprobe.probe.sweep.fits.layer_probes.PERMUTED_COLUMNS", (20, 20))
     parts = sweep([cache], manifest, plan, out=tmp_path / "parts").scores
     keys = [c for c in whole if c != "value"]
     pd.testing.assert_frame_equal(whole[keys], parts[keys])

@@ -7,7 +7,7 @@ import pytest
 
 from layerprobe.probe.cache.spans import Spans
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.sweep.in_time import TimeOptions, time_choice
+from layerprobe.probe.sweep.data.in_time import TimeOptions, time_choice
 from layerprobe.probe.time.bins import BinPlan, divide, plan_bins, read_label_classes
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from layerprobe.probe.sweep.expected_work import PartSize, mix_seconds, permutations_seconds, ratings_seconds
-from layerprobe.probe.sweep.time_left import TimeLeft
-from layerprobe.probe.sweep.workers import Task
+from layerprobe.probe.sweep.fits.expected_work import PartSize, mix_seconds, permutations_seconds, ratings_seconds
+from layerprobe.probe.sweep.fits.time_left import TimeLeft
+from layerprobe.probe.sweep.fits.workers import Task
 
 
 def task(name, kind, seconds):

@@ -20,9 +20,9 @@ from helpers.sweep_tasks import at_once, dies, slow, threads
 from layerprobe.probe.data.manifest.write import write_manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.partial import PartialResults
+from layerprobe.probe.sweep.fits.workers import Task, task_runner
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.sweep.workers import Task, task_runner
 
 SECONDS = 60.0  # in which processes must have ended; they take less than two
 
@@ -172,7 +172,7 @@ def test_a_signal_to_a_sweep_with_two_jobs_ends_all_of_its_processes(number, tmp
 
 def test_the_modules_of_a_process_import_no_torch_and_no_figures():
     code = (
-        "import sys, layerprobe.probe.sweep.tasks\n"
+        "import sys, layerprobe.probe.sweep.fits.tasks\n"
         "print([name for name in ('torch', 'transformers', 'matplotlib', 'sklearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

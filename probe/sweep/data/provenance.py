@@ -13,8 +13,8 @@ from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.fingerprints import combined_fingerprint
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.sweep.inputs import SweepDataset
-from layerprobe.probe.sweep.rated_parts import target_counts
+from layerprobe.probe.sweep.data.inputs import SweepDataset
+from layerprobe.probe.sweep.data.rated_parts import target_counts
 from layerprobe.probe.version import layerprobe_version
 
 

@@ -21,8 +21,8 @@ from layerprobe.probe.results.run_folder import CHOSEN, FUSED_RIDGE, FUSED_WEIGH
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.ridge import Bands, NestedRidge
-from layerprobe.probe.sweep.layer_probes import make_targets, permuted_targets
-from layerprobe.probe.sweep.mix_probes import mix_probes
+from layerprobe.probe.sweep.fits.layer_probes import make_targets, permuted_targets
+from layerprobe.probe.sweep.fits.mix_probes import mix_probes
 from layerprobe.probe.tasks.targets import ProbeTargets
 from layerprobe.probe.weighted_sum.layers import ReadLayer
 

@@ -18,8 +18,8 @@ from layerprobe.probe.cache.spans import Spans
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import PartOf, SweepData
-from layerprobe.probe.sweep.inputs import SweepDataset
-from layerprobe.probe.sweep.rated_parts import RatedPart, restricted
+from layerprobe.probe.sweep.data.inputs import SweepDataset
+from layerprobe.probe.sweep.data.rated_parts import RatedPart, restricted
 from layerprobe.probe.time.bins import NO_BIN, BinPlan, TimeBin, divide
 from layerprobe.probe.time.span_means import SpanMeans, group_means
 from layerprobe.probe.vectors import varies_by_rounding

@@ -15,7 +15,7 @@ from layerprobe.probe.data.shared_audio import SharedAudio, copies, count_shared
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.identities import is_unknown
 from layerprobe.probe.splits import joined_units, speaker_groups
-from layerprobe.probe.sweep.duplicates import recordings_of
+from layerprobe.probe.sweep.data.duplicates import recordings_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def hold_out(rows: pd.DataFrame, caches: Sequence[Cache], choice: HoldOut) -> He
 
     Args:
         rows: the rated utterances that all caches hold, in the order of their ids
-        caches: those of audio are compared, see `probe.sweep.duplicates`
+        caches: those of audio are compared, see `probe.sweep.data.duplicates`
         choice: of the plan
 
     Raises:

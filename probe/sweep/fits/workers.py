@@ -29,7 +29,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.interrupts import ENDINGS, signals_held_back
 from layerprobe.probe.results.partial import PartialResults
 from layerprobe.probe.results.predictions import ProbeResults
-from layerprobe.probe.sweep.task_inputs import TaskInputs
+from layerprobe.probe.sweep.fits.task_inputs import TaskInputs
 from layerprobe.probe.system import cores, torch_threads, usable_memory
 
 SPARE = 2**30  # bytes over one layer that a sweep may take by itself

@@ -9,15 +9,15 @@ from typing import Any
 
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.sweep.concepts import (
+from layerprobe.probe.sweep.data.concepts import (
     TOGETHER,
     ConceptCache,
     open_concept_caches,
     parse_erasures,
     read_concepts,
 )
-from layerprobe.probe.sweep.erasure import REPEATS, Erasures
-from layerprobe.probe.sweep.inputs import SweepDataset
+from layerprobe.probe.sweep.data.inputs import SweepDataset
+from layerprobe.probe.sweep.fits.erasure import REPEATS, Erasures
 from layerprobe.probe.tasks.concepts import MOST_DIRECTIONS
 
 METHOD = "LEACE (Belrose et al., 2023)"
@@ -35,8 +35,8 @@ class ErasureSources:
         """Check the names and open the caches.
 
         Args:
-            without: as of `probe.sweep.concepts.parse_erasures`
-            concepts: as of `probe.sweep.concepts.open_concept_caches`
+            without: as of `probe.sweep.data.concepts.parse_erasures`
+            concepts: as of `probe.sweep.data.concepts.open_concept_caches`
 
         Raises:
             InputError: if a concept is unknown, a cache or its layer is missing, or nothing is erased

@@ -13,7 +13,7 @@ import numpy as np
 from layerprobe.probe.solvers.erased_ridge import INNER_FOLDS
 from layerprobe.probe.solvers.gram import assign_cells
 from layerprobe.probe.solvers.leave_group_out import LEAVE_GROUP_OUT
-from layerprobe.probe.sweep.rated_parts import RatedPart
+from layerprobe.probe.sweep.data.rated_parts import RatedPart
 from layerprobe.probe.tasks.controls import n_permutations_of
 
 PRODUCTS = 40e9  # floating-point operations a second in products of matrices in float64; twice that in float32

@@ -18,7 +18,7 @@ from layerprobe.probe.results.predictions import (
 from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.solvers.backends import Algebra
-from layerprobe.probe.sweep.layer_probes import banded_probe
+from layerprobe.probe.sweep.fits.layer_probes import banded_probe
 from layerprobe.probe.tasks.agreement import intraclass_correlation
 from layerprobe.probe.tasks.bag_of_words import word_counts
 

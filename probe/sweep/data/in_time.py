@@ -11,9 +11,9 @@ from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.sweep.covariates import Covariate, LayerCovariate
-from layerprobe.probe.sweep.inputs import SweepDataset, make_dataset, with_text_residuals
-from layerprobe.probe.sweep.span_dataset import span_dataset
+from layerprobe.probe.sweep.data.covariates import Covariate, LayerCovariate
+from layerprobe.probe.sweep.data.inputs import SweepDataset, make_dataset, with_text_residuals
+from layerprobe.probe.sweep.data.span_dataset import span_dataset
 from layerprobe.probe.time.bins import BinPlan, plan_bins, read_label_classes
 from layerprobe.probe.time.span_means import utterance_means
 from layerprobe.probe.time.span_ratings import TARGETS, SpanRatings, read_span_ratings

@@ -6,11 +6,11 @@ from functools import partial
 from typing import cast
 
 from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
-from layerprobe.probe.sweep.bin_parts import BinnedSweep
-from layerprobe.probe.sweep.expected_work import PartSize, permutations_seconds, ratings_seconds
-from layerprobe.probe.sweep.layer_probes import PERMUTATIONS, RATINGS, CovariateFeatures, layer_probes
-from layerprobe.probe.sweep.task_inputs import TaskInputs
-from layerprobe.probe.sweep.workers import WORKER, Task
+from layerprobe.probe.sweep.data.bin_parts import BinnedSweep
+from layerprobe.probe.sweep.fits.expected_work import PartSize, permutations_seconds, ratings_seconds
+from layerprobe.probe.sweep.fits.layer_probes import PERMUTATIONS, RATINGS, CovariateFeatures, layer_probes
+from layerprobe.probe.sweep.fits.task_inputs import TaskInputs
+from layerprobe.probe.sweep.fits.workers import WORKER, Task
 
 BINS = "bins"  # what tasks add to the scores while a sweep runs
 NO_COVARIATES = CovariateFeatures("", [])

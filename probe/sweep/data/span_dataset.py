@@ -18,8 +18,8 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.splits import UNKNOWN_SPEAKER, Split
-from layerprobe.probe.sweep.inputs import SweepDataset
-from layerprobe.probe.sweep.rated_parts import rated_parts
+from layerprobe.probe.sweep.data.inputs import SweepDataset
+from layerprobe.probe.sweep.data.rated_parts import rated_parts
 from layerprobe.probe.time.span_ratings import SAME_TIME, SpanRatings
 
 

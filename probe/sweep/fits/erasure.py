@@ -17,9 +17,9 @@ from layerprobe.probe.solvers.erased_ridge import Directions, SplitRidge
 from layerprobe.probe.solvers.ridge import nested_ridge
 from layerprobe.probe.solvers.ridge_fit import RidgeFit
 from layerprobe.probe.splits import Split
-from layerprobe.probe.sweep.concepts import TOGETHER
-from layerprobe.probe.sweep.layer_probes import make_targets, ridge_columns
-from layerprobe.probe.sweep.rated_parts import RatedPart
+from layerprobe.probe.sweep.data.concepts import TOGETHER
+from layerprobe.probe.sweep.data.rated_parts import RatedPart
+from layerprobe.probe.sweep.fits.layer_probes import make_targets, ridge_columns
 from layerprobe.probe.tasks.concepts import MOST_DIRECTIONS, Concept
 from layerprobe.probe.tasks.targets import ProbeTargets
 

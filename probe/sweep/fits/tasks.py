@@ -13,10 +13,11 @@ from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
 from layerprobe.probe.results.run_folder import COVARIATES_ONLY, FUSED_RIDGE, FUSED_WEIGHTED_SUM
 from layerprobe.probe.results.score_table import score_table
 from layerprobe.probe.results.selection import chosen_layers
-from layerprobe.probe.sweep.baselines import baselines
-from layerprobe.probe.sweep.bin_probes import bin_tasks
-from layerprobe.probe.sweep.erasure import REPEATS, concepts_alone, erased_probes
-from layerprobe.probe.sweep.expected_work import (
+from layerprobe.probe.sweep.data.inputs import row_indices, transcripts
+from layerprobe.probe.sweep.fits.baselines import baselines
+from layerprobe.probe.sweep.fits.bin_probes import bin_tasks
+from layerprobe.probe.sweep.fits.erasure import REPEATS, concepts_alone, erased_probes
+from layerprobe.probe.sweep.fits.expected_work import (
     PartSize,
     erased_seconds,
     mix_seconds,
@@ -24,8 +25,7 @@ from layerprobe.probe.sweep.expected_work import (
     permutations_seconds,
     ratings_seconds,
 )
-from layerprobe.probe.sweep.inputs import row_indices, transcripts
-from layerprobe.probe.sweep.layer_probes import (
+from layerprobe.probe.sweep.fits.layer_probes import (
     OTHERS,
     PASSES,
     PERMUTATIONS,
@@ -34,9 +34,9 @@ from layerprobe.probe.sweep.layer_probes import (
     layer_passes,
     layer_probes,
 )
-from layerprobe.probe.sweep.peak_spans import peak_tasks
-from layerprobe.probe.sweep.task_inputs import TaskInputs, rated_features
-from layerprobe.probe.sweep.workers import WORKER, Task
+from layerprobe.probe.sweep.fits.peak_spans import peak_tasks
+from layerprobe.probe.sweep.fits.task_inputs import TaskInputs, rated_features
+from layerprobe.probe.sweep.fits.workers import WORKER, Task
 from layerprobe.probe.tasks.concepts import MOST_DIRECTIONS
 
 MIX_LAYERS = 3  # copies of its layers that a mix may hold, and at most
@@ -138,7 +138,7 @@ def _mix_tasks(inputs: TaskInputs, sizes: list[PartSize]) -> list[Task]:
     tasks: list[Task] = []
     if not mixes:
         return tasks
-    from layerprobe.probe.sweep.mix_probes import mix_groups  # imports torch
+    from layerprobe.probe.sweep.fits.mix_probes import mix_groups  # imports torch
 
     for number, one in enumerate(inputs.caches):
         if not one.cache.plan.is_stack:
@@ -169,7 +169,7 @@ def _mix_tasks(inputs: TaskInputs, sizes: list[PartSize]) -> list[Task]:
 
 def fit_mixes(number: int, mixes: tuple[str, ...], inputs: TaskInputs) -> ProbeResults:
     """Fit some mixes of the layers of one cache."""
-    from layerprobe.probe.sweep.mix_probes import mix_probes  # imports torch
+    from layerprobe.probe.sweep.fits.mix_probes import mix_probes  # imports torch
 
     one, results = inputs.caches[number], NO_RESULTS
     keys = {key: value for key, value in one.keys.items() if key != "seed"}
@@ -219,7 +219,7 @@ def with_choices(task: Task, inputs: TaskInputs, ratings: ProbeResults) -> Task:
 
 def fit_fused(choices: dict[str, dict[tuple[str, str], str]], inputs: TaskInputs) -> ProbeResults:
     """Fit all encoders together; those whose layers are a stack also in one weighted sum."""
-    from layerprobe.probe.sweep.fusion import fused_ridge, fused_weighted_sum  # imports torch
+    from layerprobe.probe.sweep.fits.fusion import fused_ridge, fused_weighted_sum  # imports torch
 
     caches = {one.keys["encoder"]: one for one in inputs.studied}
     done, parts = NO_RESULTS, [part for part in inputs.dataset.parts if part.plan.fused]

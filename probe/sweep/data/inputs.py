@@ -17,8 +17,8 @@ from layerprobe.probe.results.predictions import SweepData
 from layerprobe.probe.results.run_folder import LABELS
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.splits import Split, assert_disjoint, check_speakers_known, fold_splits, manifest_split
-from layerprobe.probe.sweep.held_out import HeldOutUnits, HoldOut, hold_out
-from layerprobe.probe.sweep.rated_parts import (
+from layerprobe.probe.sweep.data.held_out import HeldOutUnits, HoldOut, hold_out
+from layerprobe.probe.sweep.data.rated_parts import (
     LeftOut,
     RatedPart,
     rated_parts,

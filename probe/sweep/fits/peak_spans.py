@@ -14,11 +14,11 @@ from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
 from layerprobe.probe.results.run_folder import CHOSEN
 from layerprobe.probe.solvers.permuted_ridge import PermutedRidge
 from layerprobe.probe.splits import Split
-from layerprobe.probe.sweep.expected_work import PartSize, permutations_seconds
-from layerprobe.probe.sweep.layer_probes import make_targets, permuted_targets
-from layerprobe.probe.sweep.rated_parts import RatedPart
-from layerprobe.probe.sweep.task_inputs import TaskInputs
-from layerprobe.probe.sweep.workers import Task
+from layerprobe.probe.sweep.data.rated_parts import RatedPart
+from layerprobe.probe.sweep.fits.expected_work import PartSize, permutations_seconds
+from layerprobe.probe.sweep.fits.layer_probes import make_targets, permuted_targets
+from layerprobe.probe.sweep.fits.task_inputs import TaskInputs
+from layerprobe.probe.sweep.fits.workers import Task
 from layerprobe.probe.tasks.controls import CHANCE
 from layerprobe.probe.time.peak_span import peak_span
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from layerprobe.probe.sweep.workers import Task
+from layerprobe.probe.sweep.fits.workers import Task
 
 TRUSTED_TASKS = 2  # measured tasks, and
 TRUSTED_FRACTION = 0.03  # fraction of the expected work in them, before an estimate is shown

@@ -11,8 +11,8 @@ import numpy as np
 
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.sweep.inputs import SweepDataset, row_indices, transcripts
-from layerprobe.probe.sweep.provenance import describe_cache
+from layerprobe.probe.sweep.data.inputs import SweepDataset, row_indices, transcripts
+from layerprobe.probe.sweep.data.provenance import describe_cache
 from layerprobe.probe.tasks.concepts import MOST_DIRECTIONS, Concept, speech_rate
 from layerprobe.probe.vectors import varies_by_rounding
 

@@ -12,11 +12,11 @@ from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.layer_names import FINAL
 from layerprobe.probe.solvers.backends import HOST, Algebra
-from layerprobe.probe.sweep.bin_parts import BinnedSweep
-from layerprobe.probe.sweep.erasure import NOTHING_ERASED, Erasures
-from layerprobe.probe.sweep.inputs import SweepDataset
-from layerprobe.probe.sweep.layer_probes import CovariateFeatures
-from layerprobe.probe.sweep.rated_parts import RatedPart
+from layerprobe.probe.sweep.data.bin_parts import BinnedSweep
+from layerprobe.probe.sweep.data.inputs import SweepDataset
+from layerprobe.probe.sweep.data.rated_parts import RatedPart
+from layerprobe.probe.sweep.fits.erasure import NOTHING_ERASED, Erasures
+from layerprobe.probe.sweep.fits.layer_probes import CovariateFeatures
 from layerprobe.probe.system import choose_device
 
 if TYPE_CHECKING:

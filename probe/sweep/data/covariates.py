@@ -10,8 +10,8 @@ import numpy as np
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.sweep.inputs import SweepDataset, row_indices, transcripts
-from layerprobe.probe.sweep.provenance import describe_cache
+from layerprobe.probe.sweep.data.inputs import SweepDataset, row_indices, transcripts
+from layerprobe.probe.sweep.data.provenance import describe_cache
 from layerprobe.probe.tasks.bag_of_words import WORD_FEATURES, word_counts
 
 

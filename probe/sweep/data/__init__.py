@@ -1,0 +1,1 @@
+"""What a sweep probes: ratings, folds, embeddings, concepts, and bins of time."""
