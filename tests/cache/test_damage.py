@@ -23,6 +23,7 @@ import layerprobe.probe.cache.store
 import layerprobe.probe.cache.verify
 import layerprobe.probe.cache.writer
 import layerprobe.probe.extraction.repair
+import layerprobe.probe.extraction.repaired_blocks
 from layerprobe.probe.cache.compact import compact
 from layerprobe.probe.cache.compaction import compaction_folders, resume_compaction
 from layerprobe.probe.cache.journal import JOURNAL, CacheDamagedError
@@ -46,6 +47,7 @@ def small_blocks(monkeypatch):
         layerprobe.probe.cache.compact,
         layerprobe.probe.cache.verify,
         layerprobe.probe.extraction.repair,
+        layerprobe.probe.extraction.repaired_blocks,
     ):
         monkeypatch.setattr(module, "BLOCK", SMALL)
 
