@@ -24,6 +24,8 @@ class Traces:
 
     times: np.ndarray  # (n_times,) seconds
     ratings: np.ndarray  # (n_raters, n_times), NaN where a rater gave none
+    raters: tuple[str, ...] = ()  # names of the columns of ratings, without blanks at their ends; () where not stated
+    n_unread: int = 0  # lines after the first one of numbers that hold something else
 
     def means(self, start: float, end: float) -> np.ndarray:
         """Return each rater's mean between two times, ``(n_raters,)``; NaN where a rater gave none there."""
@@ -45,9 +47,9 @@ def read_traces(path: Path, *, separator: str) -> Traces:
     Raises:
         InputError: if the file has no ratings
     """
-    rows = [line.split(separator) for line in read_text(path, latin_1=True).splitlines()]
-    numbers = [row for row in rows if len(row) > 1 and all(_NUMBER.fullmatch(cell) or not cell.strip() for cell in row)]
-    numbers = [row for row in numbers if row[0].strip()]
+    rows = [line.split(separator) for line in read_text(path, latin_1=True).splitlines() if line.strip()]
+    numeric = [_is_numeric(row) for row in rows]
+    numbers = [row for row, is_numeric in zip(rows, numeric, strict=True) if is_numeric]
     if not numbers:
         raise InputError(
             "LP157",
@@ -55,4 +57,13 @@ def read_traces(path: Path, *, separator: str) -> Traces:
         )
     width = min(map(len, numbers))
     table = np.array([[float(cell) if cell.strip() else np.nan for cell in row[:width]] for row in numbers])
-    return Traces(table[:, 0], table[:, 1:].T)
+    first = numeric.index(True)
+    names = [name.strip() for name in rows[first - 1][1:width]] if first else []
+    is_named = len(names) == width - 1 and all(names) and len(set(names)) == len(names)
+    return Traces(table[:, 0], table[:, 1:].T, tuple(names) if is_named else (), len(rows) - first - len(numbers))
+
+
+def _is_numeric(row: list[str]) -> bool:
+    """Return whether a line has a time and ratings, some of which may be empty."""
+    is_number = all(_NUMBER.fullmatch(cell) or not cell.strip() for cell in row)
+    return len(row) > 1 and is_number and bool(row[0].strip())
