@@ -185,7 +185,7 @@ def spans(
         Path,
         typer.Argument(
             metavar="TRACES",
-            help="Folder of the corpus as it is distributed; a table, or a folder with one for each utterance."
+            help="Folder of the corpus as it is distributed; a table, or a folder with one for each utterance.",
         ),
     ],
     manifest: ManifestPath,

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.mutated_bytes import mutated
 
 from layerprobe.probe.data.manifest.schema import ManifestError
 from layerprobe.probe.data.span_files.ctm import read_ctm
@@ -196,43 +197,6 @@ def test_what_is_no_file_of_spans_is_refused(tmp_path, name, tier, code, fault):
 def test_a_ctm_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"Give the path of a file of spans\. \[LP180\]"):
         read_ctm(tmp_path / "none.ctm")
-
-
-INSERTED = (
-    b'"',
-    b"<exists>",
-    b"-1",
-    b"1e999",
-    b"nan",
-    b"\n",
-    b";;",
-    b",",
-    b"0x1p3",
-    b"\0",
-    b"\xff\xfe",
-    b"999999999999",
-)
-
-
-def mutated(raw: bytes, rng: random.Random) -> bytes:
-    """A file in which bytes are removed, inserted, replaced or repeated at up to four places, or that is cut."""
-    found = bytearray(raw)
-    for _ in range(rng.randint(1, 4)):
-        at, n = rng.randrange(len(found) + 1), rng.randint(1, 12)
-        kind = rng.randrange(6)
-        if kind == 0:
-            del found[at : at + n]
-        elif kind == 1:
-            found[at:at] = rng.randbytes(n)
-        elif kind == 2:
-            found[at : at + 1] = rng.randbytes(1)
-        elif kind == 3:
-            found[at:at] = found[max(0, at - 20) : at]
-        elif kind == 4:
-            found[at:at] = rng.choice(INSERTED)
-        elif at:
-            del found[at:]
-    return bytes(found)
 
 
 SHORT = "\n".join(line.split(" = ")[-1] for line in GRID.splitlines() if " = " in line or "<" in line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ NO_TRACES = (
     "ratings are means over each utterance, one column per rater; traces in time are not kept, and the delay of raters "
     "is not compensated"
 )
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_NAME = re.compile(r"\w")  # no name is a row of marks, such as %%%%%%, after which the ratings of a tool begin
+_NUMBER = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*")
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ def read_traces(path: Path, *, separator: str) -> Traces:
     table = np.array([[float(cell) if cell.strip() else np.nan for cell in row[:width]] for row in numbers])
     first = numeric.index(True)
     names = [name.strip() for name in rows[first - 1][1:width]] if first else []
-    is_named = len(names) == width - 1 and all(names) and len(set(names)) == len(names)
+    is_named = len(names) == width - 1 and all(map(_NAME.search, names)) and len(set(names)) == len(names)
     return Traces(table[:, 0], table[:, 1:].T, tuple(names) if is_named else (), len(rows) - first - len(numbers))
 
 
 def _is_numeric(row: list[str]) -> bool:
     """Return whether a line has a time and ratings, some of which may be empty."""
-    is_number = all(_NUMBER.fullmatch(cell) or not cell.strip() for cell in row)
+    is_number = all(not cell.strip() or (_NUMBER.fullmatch(cell) and math.isfinite(float(cell))) for cell in row)
     return len(row) > 1 and is_number and bool(row[0].strip())

@@ -101,6 +101,6 @@ def _ccc(sums: np.ndarray) -> float:
     if n < 2:
         return float("nan")
     x, y, xx, yy, xy = sums[1:] / n
-    spread = (xx - x * x) + (yy - y * y) + (x - y) ** 2
+    denominator = (xx - x * x) + (yy - y * y) + (x - y) ** 2
     # below the rounding of the sums it is that of constants
-    return float("nan") if spread <= 1e-12 * (xx + yy) else float(2 * (xy - x * y) / spread)
+    return float("nan") if denominator <= 1e-12 * (xx + yy) else float(2 * (xy - x * y) / denominator)

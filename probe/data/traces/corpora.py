@@ -86,7 +86,7 @@ def recola_traces(folder: Path) -> TraceSource:
         name: {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() == ".csv"}
         for name, place in found.items()
     }
-    names = {stem for of_target in files.values() for stem in of_target if not stem.startswith(".")}
+    names = sorted({stem for of_target in files.values() for stem in of_target if not stem.startswith(".")})
     if not names:
         raise not_the_corpus(
             folder, "RECOLA", f"it has no ratings in {'/'.join(recola.RATINGS)}, in arousal or valence"

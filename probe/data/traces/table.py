@@ -135,7 +135,7 @@ def _column(cells: pd.DataFrame, names: Sequence[str]) -> str | None:
 
 
 def _of_targets(path: Path, cells: pd.DataFrame, columns: list[str], targets: Sequence[str]) -> list[str]:
-    """Return the columns of the targets that are asked for, or all columns with a number.
+    """Return the columns of the targets that are requested, or all columns with a number.
 
     Raises:
         InputError: if one is missing, or there is none
