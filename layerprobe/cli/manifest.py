@@ -216,7 +216,7 @@ def spans(
     rated = rate_spans(
         utterances, chosen.read(utterances), source, lag=options.lag, lengths=lengths, progress=output.progress
     )
-    write_rated_spans(rated, out, corpus=source.corpus, lag=options.lag, spans=chosen.in_plan)
+    write_rated_spans(rated, out, corpus=source.corpus, lag=options.lag, spans=chosen.in_plan.partition(";")[0])
     for line in _span_summary(rated, out, lag=options.lag):
         output.print(line)
     output.print(f"Next: layerprobe extract {manifest} --encoder acoustic --out caches/spans.zarr --spans {out}")
@@ -225,8 +225,11 @@ def spans(
 
 def _span_summary(rated: RatedSpans, out: Path, *, lag: float) -> list[str]:
     """Return lines on rated spans: how many, the agreement on each target, remarks and what was left out."""
+    from layerprobe.probe.data.importers.base import counted
+
     table = rated.table
-    lines = [f"{out}: {len(table):,} spans of {table['utterance_id'].nunique():,} utterances, lag {lag:g} s"]
+    of = counted(table["utterance_id"].nunique(), "utterance")
+    lines = [f"{out}: {counted(len(table), 'span')} of {of}, lag {lag:g} s"]
     for name, n_unrated in rated.n_unrated.items():
         ratings = table[name]
         lines.append(
@@ -234,10 +237,10 @@ def _span_summary(rated: RatedSpans, out: Path, *, lag: float) -> list[str]:
             f"{rated.agreement[name]}"
         )
         if n_unrated:
-            lines.append(f"  {name}: {n_unrated:,} spans without a rating, left empty")
+            lines.append(f"  {name}: {counted(n_unrated, 'span')} without a rating, left empty")
     lines += [f"  {remark}" for remark in rated.remarks]
     listed = ", ".join(f"{reason} ({n:,})" for reason, n in rated.dropped.items())
-    return [*lines, f"{rated.dropped.total():,} utterances left out{f': {listed}' if listed else ''}."]
+    return [*lines, f"{counted(rated.dropped.total(), 'utterance')} left out{f': {listed}' if listed else ''}."]
 
 
 @app.command("describe", epilog="Example: layerprobe manifest describe my.csv --out described")

@@ -69,8 +69,8 @@ def test_gaps_and_damaged_lines_of_recola_are_no_ratings_and_counted(tmp_path):
     found = rated(read_trace_source("recola", folder), utterances(("a", "P16.wav", 0.0, 0.2)))
     # FM2 gave 0.5 and FF3 0.25; 7 of FM1 is outside of the scale, and the line with NaN is no line of numbers
     assert found.table[["arousal", "arousal_n_samples", "arousal_n_raters"]].to_numpy().tolist() == [[0.375, 2, 2]]
-    assert "1 samples of arousal outside of its scale left out" in found.remarks
-    assert "1 lines among the ratings of arousal without numbers left out" in found.remarks
+    assert "1 sample of arousal outside of its scale left out" in found.remarks
+    assert "1 line among the ratings of arousal without numbers left out" in found.remarks
 
 
 @pytest.mark.parametrize("from_conversation", [False, True])

@@ -131,6 +131,8 @@ def test_the_grid_keeps_gaps_and_averages_samples_of_one_step():
 def test_one_rater_and_constant_raters_have_no_agreement():
     sums = AgreementSums()
     sums.add([trace("a", [0, 1], [1, 2])])
+    assert str(sums.result()) == "one rater, so there is no agreement"
+    sums.add([trace("b", [5], [1])])
     assert str(sums.result()) == "no agreement, as no two raters rated the same moment"
     sums.add([trace("b", [0, 1, 2], [1, 1, 1]), trace("c", [0, 1, 2], [1, 1, 1])])
     assert sums.result().n_pairs == 0

@@ -29,6 +29,8 @@ class Agreement:
 
     def __str__(self) -> str:
         """Return a clause, such as ``CCC .41 (mean of 15 pairs of raters)``."""
+        if self.n_raters == 1:
+            return "one rater, so there is no agreement"
         if not self.n_pairs:
             return "no agreement, as no two raters rated the same moment"
         pairs = f"{self.n_pairs:,} pair{'' if self.n_pairs == 1 else 's'} of raters"

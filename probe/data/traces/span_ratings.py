@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from layerprobe.probe.data.audio_hashes import Row, span_of
+from layerprobe.probe.data.importers.base import counted
 from layerprobe.probe.data.manifest.schema import Target
 from layerprobe.probe.data.span_files.span_table import SPAN_COLUMNS
 from layerprobe.probe.data.spans import SpanSource, TimedSpan
@@ -94,7 +95,7 @@ def rate_spans(
     targets = [name for name in rated.targets if name not in unrated]
     scales = {name: source.scales.get(name, Target(*rated.range[name], "range of the ratings")) for name in targets}
     agreement = {name: rated.agreement[name].result() for name in targets}
-    remarks = [f"{n:,} {what}" for what, n in rated.left_out.items() if n]
+    remarks = [f"{counted(n, noun)} {what}" for (noun, what), n in rated.left_out.items() if n]
     remarks += [f"no span has a rating of {name}, so there is no such column" for name in unrated]
     return RatedSpans(table, scales, agreement, +dropped, (*source.remarks, *remarks))
 
@@ -117,7 +118,7 @@ class _Rated:
         self.agreement: dict[str, AgreementSums] = {}
         self.columns: dict[str, dict[int, np.ndarray]] = defaultdict(dict)  # by target and utterance: (n_spans, 3)
         self.range: dict[str, tuple[float, float]] = {}
-        self.left_out: dict[str, int] = Counter()
+        self.left_out = Counter[tuple[str, str]]()  # by a noun, and what was left out of it
 
     def add(self, target: str, traces: TargetTraces, scale: Target | None) -> TargetTraces:
         """Add the traces of a recording, and return those that are within the scale."""
@@ -126,8 +127,8 @@ class _Rated:
             self.agreement[target] = AgreementSums()
             self.range[target] = (np.inf, -np.inf)
         kept, n_outside = within_scale(traces, scale)
-        self.left_out[f"samples of {target} outside of its scale left out"] += n_outside
-        self.left_out[f"lines among the ratings of {target} without numbers left out"] += traces.n_unread
+        self.left_out["sample", f"of {target} outside of its scale left out"] += n_outside
+        self.left_out["line", f"among the ratings of {target} without numbers left out"] += traces.n_unread
         self.agreement[target].add(kept.raters)
         values = np.concatenate([np.empty(0), *(t.ratings[np.isfinite(t.ratings)] for t in kept.rated_by)])
         if len(values):

@@ -31,7 +31,7 @@ def write_rated_spans(rated: RatedSpans, out: Path, *, corpus: str, lag: float, 
         out: ``NAME.csv``
         corpus: its name
         lag: seconds, as it was applied
-        spans: which spans, as `layerprobe.probe.data.spans.SpanOptions.in_plan` states it
+        spans: which spans, a clause
     """
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     write_csv(out, rated.table)
