@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.planted import quick
 from helpers.timed import ratings_table, timed_corpus
 
 from layerprobe.probe.data.manifest.schema import Target
 from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.results.run_folder import read_predictions
+from layerprobe.probe.sweep.sweep import sweep
 from layerprobe.probe.time.span_ratings import read_span_ratings
 
 DESCRIBED = 'lag = {lag}\n[targets.{name}]\nminimum = -100.0\nmaximum = 100.0\nmeaning = "calm to active"\n'
@@ -60,3 +63,15 @@ def test_a_description_with_a_fault_is_refused(corpus, tmp_path, text):
     path.with_suffix(".toml").write_text(text)
     with pytest.raises(InputError, match=r"s\.toml can't be read: .*Write it again with layerprobe manifest spans"):
         read_span_ratings(path, manifest)
+
+
+def test_an_utterance_without_any_rating_is_left_out(corpus, tmp_path):
+    cache, manifest = corpus
+    values = np.random.default_rng(1).normal(size=len(cache.spans))
+    values[cache.spans.parent == "u3"] = np.nan
+    path = ratings_table(cache, tmp_path / "s.csv", joy=values)
+    ratings = read_span_ratings(path, manifest)
+    plan = quick(ratings.manifest(manifest), weighted_sum_seeds=0, mixes=())
+    run = sweep([cache], manifest, plan, out=tmp_path / "run", time=ratings)
+    probed = set(read_predictions(run.path).utterance_id)
+    assert probed == set(cache.utterance_ids[cache.spans.parent != "u3"])
