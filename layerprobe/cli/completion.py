@@ -51,6 +51,7 @@ VALUES: dict[str, tuple[str, ...]] = {  # by parameter, or by command and parame
     "train pooling": ("attentive", "mean_std", "mean"),
     "train precision": ("auto", "float32", "bfloat16"),
     "without": ("loudness", "f0", "duration", "gender", "speech_rate", "text", "speaker"),
+    "trace_format": ("msp-conversation", "recola", "table"),
     "width": ("column", "double"),
 }
 

@@ -1,4 +1,4 @@
-"""Commands on the table of utterances: init, import, validate, describe."""
+"""Commands on the table of utterances: init, import, spans, validate, describe."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 from layerprobe.cli.import_options import SourceOptions
 from layerprobe.cli.options import ManifestPath, NoSpeakers, Output, SameSpeaker, Width, user_command
 from layerprobe.cli.several_values import SeveralValues
+from layerprobe.cli.trace_options import TraceOptions
 
 if TYPE_CHECKING:
     from layerprobe.probe.data.importers.base import Imported
+    from layerprobe.probe.data.traces.span_ratings import RatedSpans
 
 WARNINGS_SHOWN = 10  # of one name
 
@@ -162,6 +164,83 @@ def _import_summary(imported: Imported, out: Path) -> list[str]:
         counts = table[name][table[name] != ""].value_counts()
         lines.append(f"  {name}: " + ", ".join(f"{c!s} {n}" for c, n in counts.items()))
     return [*lines, *(f"  {warning}" for warning in imported.warnings), imported.summary()]
+
+
+@app.command(
+    "spans",
+    cls=SeveralValues,
+    epilog="Example: layerprobe manifest spans recola RECOLA recola.csv --every 1 --window 2 --lag 3 --out spans.csv",
+)
+@user_command
+def spans(
+    trace_format: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="Format of the traces: msp-conversation, recola, or table (CSV with a column time, and one for each "
+            "target).",
+        ),
+    ],
+    traces: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRACES",
+            help="Folder of the corpus as it is distributed; a table, or a folder with one for each utterance.",
+        ),
+    ],
+    manifest: ManifestPath,
+    out: Annotated[
+        Path, typer.Option(help="Table of spans to write (.csv); a .toml with scales is written next to it.")
+    ],
+    *,
+    options: TraceOptions,
+    output: Output,
+) -> None:
+    """Write a table of spans with their ratings, which are means of ratings in time (traces) of several raters."""
+    from layerprobe.probe.data.importers.base import check_csv
+    from layerprobe.probe.data.importers.durations import audio_lengths
+    from layerprobe.probe.data.manifest.read import read_utterances
+    from layerprobe.probe.data.traces.registry import read_trace_source
+    from layerprobe.probe.data.traces.span_ratings import rate_spans
+    from layerprobe.probe.data.traces.write import check_free, write_rated_spans
+
+    chosen = options.of_spans()
+    check_csv(out)
+    check_free(out, manifest)
+    source = read_trace_source(trace_format, traces, targets=options.targets, scales=options.of_scales())
+    utterances = read_utterances(manifest, missing_files=True)
+    lengths: dict[str, float] = {}
+    if chosen.path is None:
+        with_traces = [row["path"] for row in utterances.to_dict("records") if source.place(row) is not None]
+        lengths = {path: one[0] for path, one in audio_lengths(with_traces, progress=output.progress).items()}
+    rated = rate_spans(
+        utterances, chosen.read(utterances), source, lag=options.lag, lengths=lengths, progress=output.progress
+    )
+    write_rated_spans(rated, out, corpus=source.corpus, lag=options.lag, spans=chosen.in_plan.partition(";")[0])
+    for line in _span_summary(rated, out, lag=options.lag):
+        output.print(line)
+    output.print(f"Next: layerprobe extract {manifest} --encoder acoustic --out caches/spans.zarr --spans {out}")
+    output.print(f"      layerprobe sweep caches/spans.zarr {manifest} --spans {out} --out runs/spans")
+
+
+def _span_summary(rated: RatedSpans, out: Path, *, lag: float) -> list[str]:
+    """Return lines on rated spans: how many, the agreement on each target, remarks and what was left out."""
+    from layerprobe.probe.data.importers.base import counted
+
+    table = rated.table
+    of = counted(table["utterance_id"].nunique(), "utterance")
+    lines = [f"{out}: {counted(len(table), 'span')} of {of}, lag {lag:g} s"]
+    for name, n_unrated in rated.n_unrated.items():
+        ratings = table[name]
+        lines.append(
+            f"  {name}: mean {ratings.mean():.2f}, standard deviation {ratings.std(ddof=0):.2f}; "
+            f"{rated.agreement[name]}"
+        )
+        if n_unrated:
+            lines.append(f"  {name}: {counted(n_unrated, 'span')} without a rating, left empty")
+    lines += [f"  {remark}" for remark in rated.remarks]
+    listed = ", ".join(f"{reason} ({n:,})" for reason, n in rated.dropped.items())
+    return [*lines, f"{counted(rated.dropped.total(), 'utterance')} left out{f': {listed}' if listed else ''}."]
 
 
 @app.command("describe", epilog="Example: layerprobe manifest describe my.csv --out described")

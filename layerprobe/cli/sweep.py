@@ -142,8 +142,8 @@ class SpanOptions:
     )
     lag: float | None = option(
         None,
-        help="With --spans: seconds by which ratings come after what they are of (Mariooryad and Busso, 2015, found 2 "
-        "to 4), for windows at regular times; 0 by default.",
+        help="With --spans: seconds by which ratings come after what they are of (Mariooryad and Busso, 2015, found 1 "
+        "to 6), for windows at regular times; 0 by default.",
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from layerprobe.probe.span_ids import span_ids
 
 TARGETS = "targets"  # the kind of a sweep with targets per span
 SPAN_COLUMNS = ("span_id", "utterance_id", "start", "end", "label")
+NO_TARGET = r"_(r\d+|n_samples|n_raters)$"  # ends of columns of single raters, and of counts
 SAME_TIME = 1e-3  # seconds by which a span may differ between table and cache
 REGULAR = 1e-6  # of a step, by which windows may be off their grid; lags up to it count as multiples of the step
 
@@ -31,6 +34,7 @@ class SpanRatings:
     targets: tuple[str, ...]
     table: pd.DataFrame  # `SPAN_COLUMNS` without label, and the targets as floats, NaN where there is no rating
     n_beyond_end: int  # spans without a rating because the lag leads beyond the last one of their utterance
+    scales: Mapping[str, Target] = field(default_factory=dict)  # of targets, as the file next to the table states them
 
     @property
     def content(self) -> str:
@@ -70,7 +74,8 @@ class SpanRatings:
         dropped = {*raters, *manifest.targets, *manifest.header.nominal, TRANSCRIPT, ASR_TRANSCRIPT, *self.targets}
         rated = rated.drop(columns=[name for name in dropped if name in rated])
         rated = rated.assign(**{name: means[name].reindex(rated["utterance_id"]).to_numpy() for name in self.targets})
-        scales = {name: manifest.header.targets.get(name, self._scale(name)) for name in self.targets}
+        stated = {**manifest.header.targets, **self.scales}  # traces may have another scale than ratings of the whole
+        scales = {name: stated.get(name, self._scale(name)) for name in self.targets}
         return Manifest(manifest.path, replace(manifest.header, targets=scales, nominal={}), rated)
 
     def _scale(self, target: str) -> Target:
@@ -81,7 +86,8 @@ class SpanRatings:
 def read_span_ratings(path: Path, manifest: Manifest, *, lag: float = 0.0) -> SpanRatings:
     """Read a table of ratings of spans.
 
-    The targets are the columns that the header of the manifest has as rated targets; if there are none, all columns of
+    The targets are the columns that ``NAME.toml`` next to the table describes, as ``layerprobe manifest spans`` writes
+    it; without it those that the header of the manifest has as rated targets, or if there are none, all columns of
     numbers. Spans without an id are numbered as `probe.span_ids.span_ids` does.
 
     Args:
@@ -106,8 +112,10 @@ def read_span_ratings(path: Path, manifest: Manifest, *, lag: float = 0.0) -> Sp
     if table[["start", "end"]].isna().any(axis=None):
         row = int(np.flatnonzero(table[["start", "end"]].isna().any(axis=1))[0]) + 2
         raise InputError("LP577", f"{path}, row {row}: start or end is empty. Write both in seconds.")
-    others = [name for name in map(str, raw) if name not in SPAN_COLUMNS and not re.search(r"_r\d+$", name)]
-    names = [name for name in others if name in manifest.targets] or [n for n in others if _all_numbers(raw[n])]
+    scales, lag_before = _stated(path)
+    others = [n for n in map(str, raw) if n not in SPAN_COLUMNS and not re.search(NO_TARGET, n)]
+    names = [n for n in others if n in scales] or [n for n in others if n in manifest.targets]
+    names = names or [n for n in others if _all_numbers(raw[n])]
     if not names:
         raise InputError(
             "LP577",
@@ -126,12 +134,46 @@ def read_span_ratings(path: Path, manifest: Manifest, *, lag: float = 0.0) -> Sp
         raise InputError("LP577", f"{path} has the span_id {repeated.iloc[0]} twice. Each span needs one of its own.")
     table.insert(0, "span_id", ids)
     if lag == 0:
-        return SpanRatings(path, 0.0, tuple(names), table, 0)
-    if not np.isfinite(lag) or lag < 0:
-        raise InputError("LP578", f"--lag {lag} is no number of seconds of 0 or more. Choose one such as 3.")
+        return SpanRatings(path, 0.0, tuple(names), table, 0, scales)
+    _check_lag(path, lag, lag_before)
     parts = [_lagged(path, rows, names, lag) for _, rows in table.groupby("utterance_id", sort=False)]
     lagged = pd.concat([rows for rows, _ in parts]).loc[table.index]
-    return SpanRatings(path, float(lag), tuple(names), lagged, sum(n for _, n in parts))
+    return SpanRatings(path, float(lag), tuple(names), lagged, sum(n for _, n in parts), scales)
+
+
+def _check_lag(path: Path, lag: float, before: float) -> None:
+    """Check a lag that is not 0; ``before`` is the one that was applied when the table was made."""
+    if not np.isfinite(lag) or lag < 0:
+        raise InputError("LP578", f"--lag {lag} is no number of seconds of 0 or more. Choose one such as 3.")
+    if before:
+        raise InputError(
+            "LP578",
+            f"{path.with_suffix('.toml')} states that ratings were shifted by {before:g} s when the table was made. "
+            "Leave --lag out, or write the table without it.",
+        )
+
+
+def _stated(path: Path) -> tuple[dict[str, Target], float]:
+    """Return what the file next to a table states: scales of targets, and the lag that ratings were shifted by.
+
+    Raises:
+        InputError: if it can't be read
+    """
+    file = path.with_suffix(".toml")
+    if not file.is_file():
+        return {}, 0.0
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        targets = {
+            str(name): Target(float(scale["minimum"]), float(scale["maximum"]), str(scale.get("meaning", "")))
+            for name, scale in content.get("targets", {}).items()
+            if "minimum" in scale and "maximum" in scale
+        }
+        return targets, float(content.get("lag", 0.0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            "LP577", f"{file} can't be read: {error}. Write it again with layerprobe manifest spans, or remove it."
+        ) from error
 
 
 def _lagged(path: Path, rows: pd.DataFrame, names: list[str], lag: float) -> tuple[pd.DataFrame, int]:

@@ -21,6 +21,7 @@ from layerprobe.probe.cost.settings import COSTS
 from layerprobe.probe.data.importers.registry import IMPORTERS, SOURCES
 from layerprobe.probe.data.reading import CHANNELS_IN_PLAN
 from layerprobe.probe.data.shared_audio import DUPLICATES
+from layerprobe.probe.data.traces.registry import TRACE_FORMATS
 from layerprobe.probe.encoders.embedded import OWN
 from layerprobe.probe.encoders.loading import ACOUSTIC
 from layerprobe.probe.extraction.settings import STORAGE_DTYPES
@@ -57,6 +58,7 @@ CLOSED = {  # what checks a value, by the entry that completes it
     "style": WIDTHS,
     "sweep controls": [*CONTROLS, "all"],
     "train pooling": FRAME_POOLINGS,
+    "trace_format": TRACE_FORMATS,
     "train precision": TRAINING_PRECISIONS,
     "width": DEFAULT_WIDTHS,
     "without": CONCEPTS,

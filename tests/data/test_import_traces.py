@@ -68,6 +68,20 @@ def test_means_leave_gaps_out_and_are_nan_without_a_rating():
     assert np.isnan(traces.means(0.2, 0.8)).all()
 
 
+def test_regular_files_are_read_as_all_others(tmp_path, rng):
+    """The second file has one line more, without numbers, so that its lines are read one by one."""
+    rows = [f"{k / 25:.2f}; {a:+.4e};{b:.3f} " for k, (a, b) in enumerate(rng.normal(size=(200, 2)))]
+    found = [
+        read_traces(write(tmp_path / "a.csv", "\n".join(["time;A ;B", *rows, *more])), separator=";")
+        for more in ([], ["end"])
+    ]
+    assert [one.n_unread for one in found] == [0, 1]
+    assert found[0].raters == found[1].raters == ("A", "B")
+    np.testing.assert_array_equal(found[0].times, found[1].times)
+    np.testing.assert_array_equal(found[0].ratings, found[1].ratings)
+    assert found[0].ratings.shape == (2, 200)
+
+
 def test_a_file_without_traces_is_refused(tmp_path):
     with pytest.raises(InputError, match="has no lines of a time and ratings"):
         read_traces(write(tmp_path / "a.csv", "time;FM1\nnothing here\n"), separator=";")

@@ -34,6 +34,8 @@ def make_material(folder: Path, encoder: Path) -> Path:
     save_text_model("distilbert", folder / "text")
     save_ctc(folder / "ctc")
     emo_db(folder / "emo-db")
+    traces = [f"u{i},{k / 4},{i % 3 + k}" for i in range(12) for k in range(4)]
+    (folder / "traces.csv").write_text("\n".join(["utterance_id,time,tension", *traces]), encoding="utf-8")
     (folder / "sentences.txt").write_text("\n".join(SENTENCES[:2]), encoding="utf-8")
     (folder / "speech").symlink_to(encoder)
     return folder
@@ -58,6 +60,8 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     Path("new.csv").write_bytes(table.read_bytes())  # a table without a header
     yield "manifest", "init", "new.csv"
     yield from quick_commands(material)
+    windows = ("--every", 0.5, "--window", 0.5)
+    yield "manifest", "spans", "table", material / "traces.csv", table, *windows, "--out", "spans.csv"
     yield "extract", table, "--encoder", text, "--out", "t.zarr"
     yield "extract", table, "--encoder", speech, "--random-init", 0, "--out", "r.zarr"
     yield "sweep", "h.zarr", table, "--random-weights", "r.zarr", "--out", "runs/controlled", *sweep

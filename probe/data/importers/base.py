@@ -134,14 +134,23 @@ def write_imported(imported: Imported, out: Path) -> None:
     Raises:
         InputError: if ``out`` is not ``NAME.csv``
     """
-    if out.suffix.lower() != ".csv":
-        raise InputError(
-            "LP154", f"{out} is not a .csv file, which is what is written. Name it {out.with_suffix('.csv').name}."
-        )
+    check_csv(out)
     folder = out.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
     paths = relative_paths(imported.table["path"], folder)
     write_manifest(out, imported.table.assign(path=paths), imported.header)
+
+
+def check_csv(out: Path) -> None:
+    """Check that a table is to be written as CSV.
+
+    Raises:
+        InputError: if it is not
+    """
+    if out.suffix.lower() != ".csv":
+        raise InputError(
+            "LP154", f"{out} is not a .csv file, which is what is written. Name it {out.with_suffix('.csv').name}."
+        )
 
 
 def without_impossible_ratings(imported: Imported) -> Imported:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -22,16 +23,7 @@ def with_durations(imported: Imported, *, progress: NullProgress) -> Imported:
     a header states no length, or not the one that is there, the duration is that of what is there.
     """
     table = imported.table
-    paths = list(dict.fromkeys(table["path"]))  # many segments can be in one file
-    progress.begin("read audio headers", len(paths), "files")
-    found: dict[str, tuple[float, float]] = {}
-    try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            for path, one in zip(paths, pool.map(_read_header, paths), strict=True):
-                found[path] = one
-                progress.advance()
-    finally:
-        progress.end()
+    found = audio_lengths(table["path"], progress=progress)
     files, rates = (np.array(column) for column in zip(*map(found.__getitem__, table["path"]), strict=True))
     ends = np.fmin(table["end"].to_numpy(float), files) if "end" in table else files
     starts = np.nan_to_num(table["start"].to_numpy(float)) if "start" in table else 0.0
@@ -54,6 +46,21 @@ def with_durations(imported: Imported, *, progress: NullProgress) -> Imported:
         warnings.append(f"{n_after} segments start after the end of their file")
     table = table.assign(duration=np.round(np.maximum(seconds, 0.0), 4), sampling_rate=rates)
     return replace(imported, table=table, warnings=[*imported.warnings, *warnings])
+
+
+def audio_lengths(paths: Iterable[str], *, progress: NullProgress) -> dict[str, tuple[float, float]]:
+    """Return duration (seconds) and sampling rate (Hz) by file; NaN for files that can't be read."""
+    paths = list(dict.fromkeys(paths))  # many segments can be in one file
+    progress.begin("read audio headers", len(paths), "files")
+    found: dict[str, tuple[float, float]] = {}
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            for path, one in zip(paths, pool.map(_read_header, paths), strict=True):
+                found[path] = one
+                progress.advance()
+    finally:
+        progress.end()
+    return found
 
 
 def _read_header(path: str) -> tuple[float, float]:

@@ -29,6 +29,7 @@ from layerprobe.probe.exceptions import InputError
 CORPUS = "MSP-Conversation"
 LOW, HIGH = -100.0, 100.0  # ends of the joystick's range
 PART = re.compile(r"^(?P<conversation>.+_\d+)_(?P<part>\d+)$")
+SEPARATOR = ","  # of a time and a rating in annotations
 SLACK = 1.0  # seconds by which a turn may end after its part
 CONVERSATION_AS_SPEAKER = (
     "speakers of turns are not named: speaker_id is the conversation, so that no voice of it is in training and test"
@@ -36,7 +37,7 @@ CONVERSATION_AS_SPEAKER = (
 
 
 @dataclass(frozen=True)
-class _Turn:
+class Turn:
     """A turn of a conversation, in seconds from the beginning of its part."""
 
     name: str
@@ -56,16 +57,16 @@ def import_msp_conversation(folder: Path) -> Imported:
     if lacking:
         raise not_the_corpus(folder, CORPUS, f"it has no folder {lacking[0]}")
     annotations, audio, labels = (place for place in places.values() if place is not None)
-    parts = _parts(labels, folder)
-    turns, described = _turns(labels, parts, folder)
+    parts = conversation_parts(labels, folder)
+    turns, described = conversation_turns(labels, parts, folder)
     splits = _splits(folder)
     files = {path.stem.lower(): path for path in sorted(audio.glob("*.wav"))}
-    traces = _Annotations(annotations)
+    traces = Annotations(annotations)
     dropped = Counter[str]()
     rows: list[dict[str, object]] = []
     rated: dict[str, dict[str, list[tuple[str, float]]]] = {name: {} for name in SAM}
     for turn in turns:
-        conversation = _conversation(turn.part)
+        conversation = conversation_of(turn.part)
         path = files.get(conversation.lower())
         if path is None:
             dropped[AUDIO_MISSING] += 1
@@ -102,12 +103,17 @@ def import_msp_conversation(folder: Path) -> Imported:
     return Imported(tidy(table), header, +dropped, warnings)
 
 
-def _conversation(part: str) -> str:
+def conversation_of(part: str) -> str:
+    """Return the conversation that a part is of.
+
+    >>> conversation_of("MSP-Conversation_0021_2")
+    'MSP-Conversation_0021'
+    """
     found = PART.match(part)
     return found["conversation"] if found else part
 
 
-def _parts(labels: Path, folder: Path) -> dict[str, tuple[float, float]]:
+def conversation_parts(labels: Path, folder: Path) -> dict[str, tuple[float, float]]:
     """Return start and end of each part, in seconds from the beginning of its conversation's audio.
 
     The files state seconds of the podcast; a conversation's audio begins with its first part.
@@ -126,15 +132,15 @@ def _parts(labels: Path, folder: Path) -> dict[str, tuple[float, float]]:
         raise not_the_corpus(folder, CORPUS, "Time_Labels has no conversation_parts.txt")
     first: dict[str, float] = {}
     for part, (start, _) in found.items():
-        name = _conversation(part)
+        name = conversation_of(part)
         first[name] = min(start, first.get(name, start))
     return {
-        part: (start - first[_conversation(part)], end - first[_conversation(part)])
+        part: (start - first[conversation_of(part)], end - first[conversation_of(part)])
         for part, (start, end) in found.items()
     }
 
 
-def _turns(labels: Path, parts: dict[str, tuple[float, float]], folder: Path) -> tuple[list[_Turn], str]:
+def conversation_turns(labels: Path, parts: dict[str, tuple[float, float]], folder: Path) -> tuple[list[Turn], str]:
     """Return the turns, and a clause on where their times start, which the data decide.
 
     Raises:
@@ -146,7 +152,7 @@ def _turns(labels: Path, parts: dict[str, tuple[float, float]], folder: Path) ->
     try:
         listed = json.loads(read_text(path))
         turns = [
-            _Turn(name, str(t["Conversation_Part"]), float(t["Start_Time"]), float(t["End_Time"]))
+            Turn(name, str(t["Conversation_Part"]), float(t["Start_Time"]), float(t["End_Time"]))
             for name, t in listed.items()
             if str(t["Conversation_Part"]) in parts
         ]
@@ -155,7 +161,7 @@ def _turns(labels: Path, parts: dict[str, tuple[float, float]], folder: Path) ->
     if all(t.end <= parts[t.part][1] - parts[t.part][0] + SLACK for t in turns):
         return turns, "times of turns start with their part"
     if all(parts[t.part][0] - SLACK <= t.start and t.end <= parts[t.part][1] + SLACK for t in turns):
-        shifted = [_Turn(t.name, t.part, t.start - parts[t.part][0], t.end - parts[t.part][0]) for t in turns]
+        shifted = [Turn(t.name, t.part, t.start - parts[t.part][0], t.end - parts[t.part][0]) for t in turns]
         return shifted, "times of turns start with their conversation"
     raise InputError(
         "LP157", f"{path}: times of turns fit neither their parts nor their conversations. Download it again."
@@ -171,7 +177,7 @@ def _splits(folder: Path) -> dict[str, str]:
     return {row[0].strip(): split_named(row[1].strip()) for row in cells}
 
 
-class _Annotations:
+class Annotations:
     """Traces of raters, ``Annotations/Arousal/PART_RATER.csv``, each read once."""
 
     def __init__(self, folder: Path) -> None:
@@ -184,12 +190,16 @@ class _Annotations:
                 part, _, rater = path.stem.rpartition("_")
                 self._files[name, part].append((rater, path))
 
-    def means(self, target: str, turn: _Turn) -> list[tuple[str, float]]:
+    def of_part(self, target: str, part: str) -> list[tuple[str, Path]]:
+        """Return the raters of a part with their files, whose times start with the part."""
+        return self._files.get((target, part), [])
+
+    def means(self, target: str, turn: Turn) -> list[tuple[str, float]]:
         """Return the raters of a turn with their means; those who gave no rating within it are left out."""
         found = []
-        for rater, path in self._files[target, turn.part]:
+        for rater, path in self.of_part(target, turn.part):
             if path not in self._read:
-                self._read[path] = read_traces(path, separator=",")
+                self._read[path] = read_traces(path, separator=SEPARATOR)
             # the first cell after the time: one file of the corpus has another one in each line
             mean = float(self._read[path].means(turn.start, turn.end)[0])
             if np.isfinite(mean):

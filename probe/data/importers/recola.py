@@ -16,6 +16,7 @@ from layerprobe.probe.exceptions import InputError
 TARGETS = ("arousal", "valence")
 AUDIO, TIMINGS = ("RECOLA-Audio-recordings", "RECOLA-Audio_timings")
 RATINGS = ("RECOLA-Annotation", "emotional_behaviour")
+SEPARATOR = ";"  # of a time and the ratings of all raters
 RATED_SECONDS = 300.0  # from the beginning of each recording
 
 
@@ -67,7 +68,11 @@ def _traces(ratings: Path, stem: str) -> dict[str, Traces]:
     """Return the traces of a recording by target; {} where one is missing."""
     paths = {name: find_entry(ratings, name, f"{stem}.csv") for name in TARGETS}
     found = {name: path for name, path in paths.items() if path is not None}
-    return {name: read_traces(path, separator=";") for name, path in found.items()} if len(found) == len(paths) else {}
+    return (
+        {name: read_traces(path, separator=SEPARATOR) for name, path in found.items()}
+        if len(found) == len(paths)
+        else {}
+    )
 
 
 def _turns(timings: Path | None, stem: str) -> list[tuple[float, float]]:
