@@ -133,8 +133,6 @@ class CacheWriter:
             ValueError: if the shape is another, or a span is given to a cache of utterances, or none to one of spans
             StorageOverflowError: if a value exceeds the range of the storage dtype
         """
-        if embeddings.shape != self._shape:
-            raise ValueError(f"embeddings are {embeddings.shape}, not {self._shape}")
         if (span is None) == bool(self.plan.spans):
             raise ValueError(f"the rows of {self.path} are {'spans' if self.plan.spans else 'utterances'}")
         values = stored(embeddings, self.plan.storage_dtype)
@@ -142,9 +140,11 @@ class CacheWriter:
 
     def _append(self, name: str, audio_hash: str, values: np.ndarray, span: Span | None) -> None:
         """Add a row, or replace it; the name is normalised, and values are as they are stored."""
+        if values.shape != self._shape:
+            raise ValueError(f"embeddings are {values.shape}, not {self._shape}")
         row = self._row_of.get(name)
         if span is not None:
-            self._set_span(row, name, replace(span, parent=normalise_name(span.parent)))
+            self._set_span(row, name, span)
         if row is None:
             self._row_of[name] = len(self._ids)
             self._ids.append(name)
@@ -171,8 +171,6 @@ class CacheWriter:
         Raises:
             StorageOverflowError: if a value exceeds the range of the storage dtype; no row is written then
         """
-        if embeddings.shape[1:] != self._shape:
-            raise ValueError(f"embeddings are {embeddings.shape[1:]}, not {self._shape}")
         for begin in range(0, len(ids), BLOCK):  # in parts, since an hour of windows takes much memory
             stored(embeddings[begin : begin + BLOCK], self.plan.storage_dtype)
         names, parent = list(map(normalise_name, ids)), normalise_name(str(spans.parent[0]))
@@ -196,6 +194,8 @@ class CacheWriter:
 
     def _set_span(self, row: int | None, name: str, span: Span) -> None:
         """Set the span of a row, or of a new one if None, and keep account of the rows of each utterance."""
+        if (parent := normalise_name(span.parent)) != span.parent:
+            span = replace(span, parent=parent)
         if row is None:
             self._spans.append(span)
         else:

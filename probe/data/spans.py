@@ -87,9 +87,14 @@ class SpanSource(Protocol):
 
 @dataclass(frozen=True)
 class SpanOptions:
-    """Spans as a user requests them: a path, or windows of ``window`` seconds every ``every`` seconds."""
+    """Spans as a user requests them: a path, or windows of ``window`` seconds every ``every`` seconds.
 
-    path: Path | None = None
+    The path is that of a table with ``utterance_id``, ``start``, ``end`` and ``label``, of a TextGrid, a folder of
+    these, or a CTM file. An entry is of the utterance that has its id, or whose audio file has its name without the
+    ending.
+    """
+
+    path: Path | str | None = None
     tier: str = ""  # of TextGrids
     every: float | None = None
     window: float | None = None
@@ -146,7 +151,7 @@ class SpanOptions:
         """
         if self.path is None:
             return Windows(float(self.every or 0), float(self.window or 0))
-        return SpanTable.read(self.path, self.tier, table, may_lack=may_lack)
+        return SpanTable.read(Path(self.path), self.tier, table, may_lack=may_lack)
 
 
 @dataclass(frozen=True)
