@@ -1,6 +1,6 @@
 """Time of an extraction with spans over one of whole utterances, interleaved; the limit is 1.15.
 
-    python tests/benchmarks/spans_speed.py [--encoders embedded acoustic hubert-base] [--utterances 60] [--repeats 5]
+    python tests/benchmarks/spans_speed.py [--encoders embedded acoustic hubert-base] [--utterances 40] [--repeats 3]
 
 Utterances are synthetic voices of 3 to 8 s; spans are windows of 1 s every 0.5 s, and intervals of 0.3 s as of an
 aligner. Loading is not counted; decoding, pooling and writing are. The ratio of the processor's time, over all threads,
@@ -65,8 +65,8 @@ def ratio(times: list[float], of_utterances: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", default=["embedded", "acoustic", "hubert-base"])
-    parser.add_argument("--utterances", type=int, default=60)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--utterances", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
