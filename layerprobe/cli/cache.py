@@ -77,18 +77,22 @@ def info(
 @user_command
 def verify(path: CachePath, *, output: Output) -> None:
     """Check every file of a cache against its digest and name the utterances of damaged files."""
+    from layerprobe.probe.cache.layout import open_group, read_plan
     from layerprobe.probe.cache.verify import verify as verify_stage
+    from layerprobe.probe.data.spans import needs_file
 
     damages = verify_stage(path, progress=output.progress)
     for damage in damages:
         output.print(damage.summary())
     if damages:
         ids = {name for damage in damages for name in damage.utterance_ids}
-        affected = f", of {len(ids)} utterances" if ids else ""
+        plan = read_plan(path, open_group(path, "r"))
+        affected = f", of {len(ids)} {'spans' if plan.spans else 'utterances'}" if ids else ""
+        of_file = " --spans SPANS" if needs_file(plan.spans) else ""
         raise InputError(
             "LP832",
             f"{path}: {len(damages)} files are damaged{affected}. Repair them: "
-            f"layerprobe cache repair {path} MANIFEST --encoder ENCODER",
+            f"layerprobe cache repair {path} MANIFEST --encoder ENCODER{of_file}",
         )
     output.print(f"{path} is intact.")
 

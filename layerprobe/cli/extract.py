@@ -221,7 +221,8 @@ def _extract_in_parallel(
         added = extract_in_processes(job, parallel.processes or 1, progress=output.progress)
         where = f"by {parallel.processes} processes"
     refused = read_quarantine(job.out)
-    output.print(f"{job.out}: {added} utterances extracted {where}, {len(refused)} quarantined.")
+    rows = "utterances" if job.settings.spans is None else "spans"
+    output.print(f"{job.out}: {added} {rows} extracted {where}, {len(refused)} quarantined.")
     output.print_quarantined(refused, file=job.out / CACHE_QUARANTINE)
     for sentence in AudioRemarks(job.out).sentences():
         output.print(f"  {sentence}")
@@ -230,7 +231,8 @@ def _extract_in_parallel(
         _print_differences(given, cache.plan, output)
     if not cache.n_utterances:
         raise all_quarantined(job.out / CACHE_QUARANTINE, len(refused))
-    output.print(f"Next: layerprobe sweep {job.out} {job.manifest} --out runs/first")
+    by = "" if cache.spans is None else "--by position "
+    output.print(f"Next: layerprobe sweep {job.out} {job.manifest} {by}--out runs/first")
 
 
 def _print_differences(given: ExtractionPlan, plan: ExtractionPlan, output: Output) -> None:

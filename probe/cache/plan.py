@@ -45,7 +45,12 @@ class ExtractionPlan:
     def differences(self, other: ExtractionPlan) -> list[str]:
         """Return the fields that differ, each as text such as ``poolings mean, not mean, std``, this plan's first."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
-        return [f"{name} {_quoted(ours)}, not {_quoted(theirs)}" for name, ours, theirs in pairs if ours != theirs]
+        quoted = {("spans", ""): "'' (whole utterances)"}
+        return [
+            f"{name} {quoted.get((name, ours), _quoted(ours))}, not {quoted.get((name, theirs), _quoted(theirs))}"
+            for name, ours, theirs in pairs
+            if ours != theirs
+        ]
 
     @property
     def forward_option(self) -> str:

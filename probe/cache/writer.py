@@ -105,7 +105,7 @@ class CacheWriter:
 
     @property
     def utterances(self) -> set[str]:
-        """Utterances that have a row, in a span cache also those of which a span is missing."""
+        """Utterances with a row, in a span cache also those of which a span is missing."""
         return set(self._ids_of if self.plan.spans else self._row_of)
 
     @property
@@ -133,18 +133,21 @@ class CacheWriter:
             ValueError: if the shape is another, or a span is given to a cache of utterances, or none to one of spans
             StorageOverflowError: if a value exceeds the range of the storage dtype
         """
-        if embeddings.shape != self._shape:
-            raise ValueError(f"embeddings are {embeddings.shape}, not {self._shape}")
         if (span is None) == bool(self.plan.spans):
             raise ValueError(f"the rows of {self.path} are {'spans' if self.plan.spans else 'utterances'}")
         values = stored(embeddings, self.plan.storage_dtype)
-        utterance_id = normalise_name(utterance_id)
-        row = self._row_of.get(utterance_id)
+        self._append(normalise_name(utterance_id), audio_hash, values, span)
+
+    def _append(self, name: str, audio_hash: str, values: np.ndarray, span: Span | None) -> None:
+        """Add a row, or replace it; the name is normalised, and values are as they are stored."""
+        if values.shape != self._shape:
+            raise ValueError(f"embeddings are {values.shape}, not {self._shape}")
+        row = self._row_of.get(name)
         if span is not None:
-            self._set_span(row, utterance_id, replace(span, parent=normalise_name(span.parent)))
+            self._set_span(row, name, span)
         if row is None:
-            self._row_of[utterance_id] = len(self._ids)
-            self._ids.append(utterance_id)
+            self._row_of[name] = len(self._ids)
+            self._ids.append(name)
             self._hashes.append(audio_hash)
             self._block.append(values)
             if len(self._block) == BLOCK:
@@ -168,10 +171,12 @@ class CacheWriter:
         Raises:
             StorageOverflowError: if a value exceeds the range of the storage dtype; no row is written then
         """
-        stored(embeddings, self.plan.storage_dtype)
-        self._drop_rows(self._ids_of.get(normalise_name(str(spans.parent[0])), set()) - set(map(normalise_name, ids)))
-        for k, (name, values) in enumerate(zip(ids, embeddings, strict=True)):
-            self.append(name, audio_hash, values, spans[k])
+        for begin in range(0, len(ids), BLOCK):  # in parts, since an hour of windows takes much memory
+            stored(embeddings[begin : begin + BLOCK], self.plan.storage_dtype)
+        names, parent = list(map(normalise_name, ids)), normalise_name(str(spans.parent[0]))
+        self._drop_rows(self._ids_of.get(parent, set()) - set(names))
+        for k, (name, values) in enumerate(zip(names, embeddings, strict=True)):
+            self._append(name, audio_hash, values.astype(self.plan.storage_dtype), spans[k])
 
     def drop(self, utterance_ids: Collection[str]) -> None:
         """Remove rows: ids become empty and embeddings NaN; `probe.cache.compact.compact` frees the disk space."""
@@ -189,6 +194,8 @@ class CacheWriter:
 
     def _set_span(self, row: int | None, name: str, span: Span) -> None:
         """Set the span of a row, or of a new one if None, and keep account of the rows of each utterance."""
+        if (parent := normalise_name(span.parent)) != span.parent:
+            span = replace(span, parent=parent)
         if row is None:
             self._spans.append(span)
         else:

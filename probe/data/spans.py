@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from layerprobe.probe.data.audio_hashes import Row, span_of
+from layerprobe.probe.data.audio_hashes import Row, records, span_of
 from layerprobe.probe.data.manifest.table import TABLE_ENDINGS
 from layerprobe.probe.data.remarks import CLIPPED_SPANS, NEAREST_FRAMES, Remark
 from layerprobe.probe.data.span_files.read import read_span_files
@@ -21,6 +21,7 @@ from layerprobe.probe.exceptions import InputError, InvalidAudioError
 from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.span_ids import span_ids
 
+GIVEN = "given intervals"  # what plans begin with whose spans are those of a file
 FRAMES = "frames with their centre inside"  # of a span, as plans state it
 SLACK = 1e-6  # seconds by which a time may be beyond the end because it was rounded
 
@@ -66,6 +67,10 @@ class SpanSource(Protocol):
     def name(self) -> str:
         """What they come from, for messages."""
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Entries that are of no utterance of the manifest."""
+
     def given(self, row: Row) -> tuple[TimedSpan, ...] | None:
         """Return the spans of a manifest's row; None where they depend on the duration of its audio."""
 
@@ -76,15 +81,20 @@ class SpanSource(Protocol):
             InvalidAudioError: if one is outside of the utterance
         """
 
-    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:
-        """Return the mean number of spans of rows; ``durations`` returns those of some of them, in seconds."""
+    def mean_count(self, table: pd.DataFrame, durations: Sequence[float]) -> float:
+        """Return the mean number of spans of rows, given the durations of some of them in seconds."""
 
 
 @dataclass(frozen=True)
 class SpanOptions:
-    """Spans as a user requests them: a path, or windows of ``window`` seconds every ``every`` seconds."""
+    """Spans as a user requests them: a path, or windows of ``window`` seconds every ``every`` seconds.
 
-    path: Path | None = None
+    The path is that of a table with ``utterance_id``, ``start``, ``end`` and ``label``, of a TextGrid, a folder of
+    these, or a CTM file. An entry is of the utterance that has its id, or whose audio file has its name without the
+    ending.
+    """
+
+    path: Path | str | None = None
     tier: str = ""  # of TextGrids
     every: float | None = None
     window: float | None = None
@@ -113,7 +123,7 @@ class SpanOptions:
         """Return which spans are pooled, as a plan states it; the content of a file is no part of it."""
         if self.path is None:
             return f"windows of {float(self.window or 0)!r} s every {float(self.every or 0)!r} s; {FRAMES}"
-        return f"given intervals{f' of tier {self.tier}' if self.tier else ''}; {FRAMES}"
+        return f"{GIVEN}{f' of tier {self.tier}' if self.tier else ''}; {FRAMES}"
 
     @classmethod
     def from_plan(cls, text: str) -> SpanOptions:
@@ -141,7 +151,7 @@ class SpanOptions:
         """
         if self.path is None:
             return Windows(float(self.every or 0), float(self.window or 0))
-        return SpanTable.read(self.path, self.tier, table, may_lack=may_lack)
+        return SpanTable.read(Path(self.path), self.tier, table, may_lack=may_lack)
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,7 @@ class Windows:
     every: float  # seconds from the start of one to that of the next
     window: float  # seconds
     name: str = "the windows"
+    unused: tuple[str, ...] = ()
 
     def given(self, row: Row) -> tuple[TimedSpan, ...] | None:  # noqa: ARG002 - as every source's
         """Return None: windows depend on the duration."""
@@ -167,10 +178,15 @@ class Windows:
         )
         return UtteranceSpans(spans, spans, duration)
 
-    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:  # noqa: ARG002 - as every source's
+    def mean_count(self, table: pd.DataFrame, durations: Sequence[float]) -> float:  # noqa: ARG002 - as every source's
         """Return the mean number of windows; 1 where no duration is known."""
-        counts = [len(windows(duration, self.every, self.window)[0]) for duration in durations() if duration > 0]
+        counts = [len(windows(duration, self.every, self.window)[0]) for duration in durations if duration > 0]
         return float(np.mean(counts)) if counts else 1.0
+
+
+def needs_file(in_plan: str) -> bool:
+    """Return whether the spans that a plan states are those of a file, which it does not name."""
+    return in_plan.startswith(GIVEN)
 
 
 def windows(duration: float, every: float, window: float) -> tuple[np.ndarray, np.ndarray]:
@@ -200,6 +216,7 @@ class SpanTable:
 
     path: Path
     spans: dict[str, tuple[TimedSpan, ...]]
+    unused: tuple[str, ...] = ()  # entries that are of no row
 
     @classmethod
     def read(cls, path: Path, tier: str, table: pd.DataFrame, *, may_lack: bool = False) -> SpanTable:
@@ -209,15 +226,17 @@ class SpanTable:
         times of the latter count from the beginning of the file, of which the row may be a part.
 
         Raises:
-            InputError: if it can't be read, has no span of any row, or two spans have one id
+            InputError: if it can't be read, has no span of any row, may be of several files, or two spans have one id
         """
         entries = _entries(path, tier)
         found: dict[str, tuple[TimedSpan, ...]] = {}
-        for row in table.to_dict("records"):
+        names = {str(name) for name in table[UTTERANCE]}
+        by_file = _files_of_entries(path, table, set(entries) - names)
+        for row in records(table):
             name = str(row[UTTERANCE])
             spans = entries.get(name)
             if spans is None:
-                spans = _within(entries.get(Path(str(row["path"])).stem, []), span_of(row))
+                spans = _within(entries.get(by_file.get(str(row["path"]), ""), []), span_of(row))
             if spans:
                 ids = span_ids([name] * len(spans), [s.start for s in spans], [s.end for s in spans])
                 named = [span._replace(span_id=span.span_id or own) for span, own in zip(spans, ids, strict=True)]
@@ -229,7 +248,7 @@ class SpanTable:
                 f"{next(iter(entries), 'none')!r}). Name its entries by utterance_id, or by the audio file.",
             )
         _check_ids(path, found)
-        return cls(path, found)
+        return cls(path, found, tuple(name for name in entries if name not in names | set(by_file.values())))
 
     @property
     def name(self) -> str:
@@ -254,7 +273,7 @@ class SpanTable:
         n_cut = sum(span.end > duration + SLACK for span in given)
         return UtteranceSpans(given, spans, duration, (Remark(CLIPPED_SPANS, n_cut),) if n_cut else ())
 
-    def mean_count(self, table: pd.DataFrame, durations: Callable[[], Sequence[float]]) -> float:  # noqa: ARG002 - as every source's
+    def mean_count(self, table: pd.DataFrame, durations: Sequence[float]) -> float:  # noqa: ARG002 - as every source's
         """Return the mean number of spans of rows."""
         counts = [len(self.spans.get(str(name), ())) for name in table[UTTERANCE]]
         return float(np.mean(counts)) if counts else 0.0
@@ -278,11 +297,43 @@ def _entries(path: Path, tier: str) -> dict[str, list[TimedSpan]]:
     }
 
 
+def _files_of_entries(path: Path, table: pd.DataFrame, entries: set[str]) -> dict[str, str]:
+    """Return the entry that has the name of each audio file of a manifest, where there is one.
+
+    Raises:
+        InputError: if an entry has the name of several files
+    """
+    by_file: dict[str, str] = {}
+    file_of: dict[str, str] = {}
+    for file in dict.fromkeys(map(str, table["path"])):
+        name = normalise_name(Path(file).stem)
+        if name not in entries:
+            continue
+        if (other := file_of.setdefault(name, file)) != file:
+            raise InputError(
+                "LP268",
+                f"{path}: its entry {name!r} has the name of two audio files, {other} and {file}. Name its entries by "
+                "utterance_id.",
+            )
+        by_file[file] = name
+    return by_file
+
+
 def _within(spans: list[TimedSpan], segment: dict[str, float]) -> list[TimedSpan]:
     """Return the spans of a file whose middle is in a segment of it, in seconds from the beginning of that."""
     begin, end = segment.get("start", 0.0), segment.get("end", math.inf)
     inside = [span for span in spans if begin <= (span.start + span.end) / 2 < end]
-    return [s._replace(start=max(0.0, s.start - begin), end=min(s.end, end) - begin) for s in inside]
+    # of decimal places of the file, not what their difference is in binary
+    return [
+        s._replace(start=round(max(0.0, s.start - begin), 9), end=round(min(s.end, end) - begin, 9)) for s in inside
+    ]
+
+
+def unused_sentence(source: SpanSource) -> str:
+    """Return a sentence on entries that are of no utterance of the manifest, or "" where there are none."""
+    n = len(source.unused)
+    are = "entry of {} is" if n == 1 else "entries of {} are"
+    return f"{n} {are.format(source.name)} of no utterance of the manifest (first: {source.unused[0]})." if n else ""
 
 
 def _check_ids(path: Path, found: dict[str, tuple[TimedSpan, ...]]) -> None:

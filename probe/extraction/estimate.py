@@ -110,12 +110,10 @@ def estimate_resources(
         n_replaced: of the utterances, those that are computed again, so that their rows are replaced
         spans: of the utterances, each of which becomes a row; None for a row of each utterance
     """
-    estimate = _estimate_rows(pending, encoder, reader, settings, n_rows, n_replaced, spans)
-    return estimate if spans is None else replace(estimate, n_spans=_n_spans(pending, spans))
-
-
-def _n_spans(pending: pd.DataFrame, spans: SpanSource) -> int:
-    return round(spans.mean_count(pending, lambda: sampled_durations(pending).known) * len(pending))
+    durations = sampled_durations(pending) if encoder.reads == "audio" else SampledDurations([], 0)
+    n_spans = 0 if spans is None else round(spans.mean_count(pending, durations.known) * len(pending))
+    estimate = _estimate_rows(pending, encoder, reader, settings, n_rows, n_replaced, durations, n_spans)
+    return replace(estimate, n_spans=n_spans)
 
 
 def _estimate_rows(
@@ -125,7 +123,8 @@ def _estimate_rows(
     settings: ExtractionSettings,
     n_rows: int,
     n_replaced: int,
-    spans: SpanSource | None,
+    durations: SampledDurations,
+    n_spans: int,
 ) -> ResourceEstimate:
     poolings, jobs = settings.poolings or encoder.default_poolings, settings.jobs or utterances_at_once(encoder)
     n_values = len(encoder.layers) * len(poolings) * encoder.dim
@@ -133,9 +132,8 @@ def _estimate_rows(
     files = pending["path"].astype(str).drop_duplicates() if encoder.reads == "audio" else pd.Series(dtype=str)
     index = int(pending["utterance_id"].str.len().sum()) + BYTES_PER_ROW * len(pending) + BYTES_FIXED
     index += int(files.str.len().sum()) + BYTES_PER_FILE * len(files)
-    n_new = len(pending)
-    if spans is not None:
-        n_new = _n_spans(pending, spans)
+    n_new = n_spans or len(pending)
+    if n_spans:
         names = float(pending["utterance_id"].str.len().mean())
         index += round(n_new * (BYTES_PER_SPAN + 2 * names))
         n_replaced = round(n_replaced * n_new / len(pending))
@@ -148,13 +146,12 @@ def _estimate_rows(
     if packs is not None:
         blocks += WAITING_ROWS * n_values * FLOAT32
         disk = ResourceEstimate(len(pending), 0.0, n_bytes, before + blocks, float("inf"), n_bytes_written)
-        return _estimate_packed(disk, pending, encoder, packs, reader, settings)
+        return _estimate_packed(disk, pending, encoder, packs, reader, settings, durations)
     if encoder.reads == "text":
         rows = pending.iloc[_evenly(len(pending), N_SAMPLES)].to_dict("records")
         each = float(np.mean([_seconds_for(encoder, reader.read(row).data, poolings) for row in rows]))
         seconds, memory = each * len(pending) / jobs, resident_memory() + blocks
         return ResourceEstimate(len(pending), 0.0, n_bytes, memory, seconds, n_bytes_written)
-    durations = sampled_durations(pending)
     known, audio_seconds = durations.known, durations.total(len(pending))
     highest, peak = before, peak_memory(anew=True)
     waveforms = sample_waveforms(pending[:1], encoder, seconds=WHOLE_SECONDS, reading=settings.reading)
@@ -181,6 +178,7 @@ def _estimate_packed(
     packs: PackingEncoder,
     reader: InputReader,
     settings: ExtractionSettings,
+    durations: SampledDurations,
 ) -> ResourceEstimate:
     """Complete an estimate of disk space and of waiting rows by the time and memory of a pack of some utterances."""
     budget = settings.batch_frames or frame_budget(encoder)
@@ -194,7 +192,6 @@ def _estimate_packed(
             seconds=cost.seconds / cost.n_utterances * len(pending),
             device_memory=cost.device_memory,
         )
-    durations = sampled_durations(pending)
     known, audio_seconds = durations.known, durations.total(len(pending))
     estimate = replace(estimate, audio_seconds=audio_seconds, n_unknown_length=durations.n_unknown_length)
     waveforms = sample_waveforms(pending, encoder, reading=settings.reading)

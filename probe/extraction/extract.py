@@ -15,7 +15,7 @@ from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.data.reading import ReadingOptions
-from layerprobe.probe.data.spans import SpanOptions, SpanSource
+from layerprobe.probe.data.spans import SpanOptions, SpanSource, unused_sentence
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.speech import SpeechEncoder
 from layerprobe.probe.extraction.encode_rows import encode_rows
@@ -28,7 +28,7 @@ from layerprobe.probe.extraction.estimate import (
 from layerprobe.probe.extraction.first_utterance import check_first_utterance
 from layerprobe.probe.extraction.inputs import make_input_reader
 from layerprobe.probe.extraction.numerics import PRECISION, log_numerics, measure_errors
-from layerprobe.probe.extraction.pending import find_pending
+from layerprobe.probe.extraction.pending import Pending, find_pending
 from layerprobe.probe.extraction.remarks import AudioRemarks
 from layerprobe.probe.extraction.settings import (
     DEFAULT_SETTINGS,
@@ -158,12 +158,12 @@ def run_extraction(
     plan = extraction_plan(encoder, settings)
     is_new = not (connect(out) / JOURNAL).exists()
     errors = None
+    spans = None if settings.spans is None else settings.spans.read(manifest.table, may_lack=n_shards > 1)
     if is_new:  # before anything is written
         check_first_utterance(encoder, manifest.table, text_column=settings.text_column)
         errors = measure_errors(encoder, manifest.table, settings)
     with CacheWriter(out, plan, dim=encoder.dim, encoder_folder=getattr(encoder, "folder", "")) as writer:
         cached = writer.cached
-        spans = None if settings.spans is None else settings.spans.read(manifest.table, may_lack=n_shards > 1)
         hashes = AudioHashes(writer.path / FILES if encoder.reads == "audio" else None)
         remarks = AudioRemarks(writer.path)
         try:
@@ -178,9 +178,9 @@ def run_extraction(
             for row in found.without_spans:
                 writer.refuse(*row)
             if pending.empty:
-                progress.log(_complete(manifest))
+                progress.log(_complete(manifest, found))
             else:
-                rows = _CachedRows(cached, writer.n_rows, len(manifest.table) - len(pending))
+                rows = _CachedRows(cached, writer.n_rows, _n_current(manifest, found))
                 estimate = _estimate(writer.path, pending, rows, encoder, reader, settings, n_shards, spans)
                 progress.log(estimate.summary(n_cached=rows.n_current) + ".")
                 if not is_new:
@@ -206,7 +206,7 @@ def run_extraction(
         seconds=time.monotonic() - began,
         n_spans=encoded.n_spans,
         stages=encoded.stages,
-        remarks=remarks.sentences(),
+        remarks=remarks.sentences() + _on_unused(spans, n_shards),
     )
 
 
@@ -242,15 +242,30 @@ def plan_extraction(
         lines.append(encoder.preprocessing_note)
     if spans is not None and found.without_spans:
         lines.append(f"{len(found.without_spans)} utterances have no span in {spans.name}.")
+    lines += _on_unused(spans)
     if pending.empty:
-        return [*lines, _complete(manifest)]
-    rows = _CachedRows(cached, n_rows, len(manifest.table) - len(pending))
+        return [*lines, _complete(manifest, found)]
+    rows = _CachedRows(cached, n_rows, _n_current(manifest, found))
     estimate = _estimate(out, pending, rows, encoder, reader, settings, spans=spans)
     return [*lines, estimate.summary(n_cached=rows.n_current) + "."]
 
 
-def _complete(manifest: Manifest) -> str:
-    return f"All {len(manifest.table)} utterances of the manifest are cached already; nothing to extract."
+def _on_unused(spans: SpanSource | None, n_shards: int = 1) -> list[str]:
+    """Return a sentence on entries of no utterance, if there are any; those of other shards are no fault."""
+    sentence = "" if spans is None or n_shards > 1 else unused_sentence(spans)
+    return [sentence] if sentence else []
+
+
+def _n_current(manifest: Manifest, found: Pending) -> int:
+    """Return how many utterances of a manifest need no extraction because they are cached."""
+    return len(manifest.table) - len(found.table) - len(found.without_spans)
+
+
+def _complete(manifest: Manifest, found: Pending) -> str:
+    which = " that have spans" if found.without_spans else ""
+    return (
+        f"All {_n_current(manifest, found)} utterances of the manifest{which} are cached already; nothing to extract."
+    )
 
 
 @dataclass(frozen=True)

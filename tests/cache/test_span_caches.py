@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import zarr
 from helpers.cache_rows import DIM, PLAN, fill
+from helpers.documented_formats import differences, fields_of
 from helpers.span_rows import SPAN_PLAN, write_spans
 
 from layerprobe.probe.cache.compact import compact
 from layerprobe.probe.cache.layout import block_file, open_group
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.cache.spans import Spans, in_whole_utterances, n_spans_in, spans_content
+from layerprobe.probe.cache.spans import NUMBERS, SPAN_ARRAYS, Spans, in_whole_utterances, n_spans_in, spans_content
 from layerprobe.probe.cache.storage import StorageOverflowError
 from layerprobe.probe.cache.store import BLOCK, CacheMismatchError, open_cache
 from layerprobe.probe.cache.verify import verify
@@ -63,6 +64,19 @@ def test_spans_come_back_with_their_parents_times_and_labels(tmp_path):
     assert "5 spans of 2 utterances" in repr(cache)
 
 
+def test_every_array_of_a_span_cache_is_described_in_the_formats(tmp_path):
+    five(tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    names = [*group.array_keys(), *(f"attributes.{name}" for name in group.attrs)]
+    names += [f"attributes.plan.{name}" for name in group.attrs["plan"]]
+    assert differences("NAME.zarr", names) == {"undocumented": [], "missing": []}
+    fields = fields_of("NAME.zarr")
+    assert {name: fields[name].type for name in SPAN_ARRAYS} == {
+        name: f"{'float64' if name in NUMBERS else 'text'} (utterance)" for name in SPAN_ARRAYS
+    }
+    assert all(fields[name].optional for name in SPAN_ARRAYS)
+
+
 def test_a_cache_of_utterances_has_no_spans_and_the_plan_of_earlier_versions(tmp_path):
     fill(tmp_path / "a.zarr", 2)
     cache = open_cache(tmp_path / "a.zarr")
@@ -81,9 +95,9 @@ def test_a_span_cache_is_never_resumed_as_one_of_utterances(tmp_path):
     five(tmp_path / "a.zarr")
     fill(tmp_path / "b.zarr", 1)
     plan = open_cache(tmp_path / "a.zarr").plan
-    with pytest.raises(CacheMismatchError, match=r"spans 'given intervals; .*', not ''"):
+    with pytest.raises(CacheMismatchError, match=r"spans 'given intervals; .*', not '' \(whole utterances\)"):
         CacheWriter(tmp_path / "a.zarr", replace(plan, spans=""), dim=DIM).__enter__()
-    with pytest.raises(CacheMismatchError, match="spans '', not 'given"):
+    with pytest.raises(CacheMismatchError, match=r"spans '' \(whole utterances\), not 'given"):
         CacheWriter(tmp_path / "b.zarr", SPAN_PLAN, dim=DIM).__enter__()
     with CacheWriter(tmp_path / "a.zarr", plan, dim=DIM) as writer, pytest.raises(ValueError, match="are spans"):
         writer.append("c", "hash", values(1)[0])

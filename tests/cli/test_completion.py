@@ -109,6 +109,8 @@ complete_line layerprobe manifest import hf my-dataset --he
 complete_line layerprobe heatmap runs/first --metric c
 complete_line layerprobe heatmap --controls ""
 complete_line layerprobe extract ""
+complete_line layerprobe extract my.csv --sp
+complete_line layerprobe extract my.csv --spans ""
 """
 
 
@@ -120,6 +122,8 @@ def test_bash_completes_commands_options_and_values(environment):
         "--help",
         "ccc_matched ccc",
         "condensed full",
+        "",
+        "--spans",
         "",
     ]
 

@@ -100,7 +100,7 @@ def test_adding_an_architecture(folder):
 def test_caching(folder):
     extract("caches/random.zarr", "--random-init", "0")
     ran = run_page("caching.md")
-    assert ran.count("python") == 3
+    assert ran.count("python") == 4
     assert (folder / "layer6.parquet").exists()
 
 

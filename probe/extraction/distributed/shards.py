@@ -145,7 +145,7 @@ def _merge(out: Path, shards: list[Shard], manifest: Manifest, progress: NullPro
     gone = ~before["utterance_id"].isin(list(refilled)) & before["utterance_id"].isin(manifest.table["utterance_id"])
     before = before[gone]  # of shards that were merged and removed
     added = 0
-    progress.begin("merge", sum(len(c.utterance_ids) for c in caches), "utterances")
+    progress.begin("merge", sum(len(c.utterance_ids) for c in caches), "rows")
     try:
         first = caches[0]
         with CacheWriter(out, first.plan, dim=first.dim, encoder_folder=first.encoder_folder) as writer:
