@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from layerprobe.probe.data.manifest.read import read_manifest as read_manifest
     from layerprobe.probe.data.manifest.schema import Manifest as Manifest
     from layerprobe.probe.data.manifest.write import write_manifest as write_manifest
+    from layerprobe.probe.data.spans import SpanOptions as SpanOptions
     from layerprobe.probe.encoders.loading import load_encoder as load_encoder
     from layerprobe.probe.exceptions import InputError as InputError
     from layerprobe.probe.extraction.extract import extract as extract
@@ -97,6 +98,7 @@ _MODULES = {  # of the public names; LayerRidge, LayerWeightedSum and LayerEmbed
     "probe.data.manifest.read": ("read_manifest",),
     "probe.data.manifest.schema": ("Manifest",),
     "probe.data.manifest.write": ("write_manifest",),
+    "probe.data.spans": ("SpanOptions",),
     "probe.encoders.loading": ("load_encoder",),
     "probe.exceptions": ("InputError",),
     "probe.extraction.extract": ("extract",),
@@ -140,6 +142,7 @@ __all__ = [
     "Predictor",
     "PretrainOptions",
     "Run",
+    "SpanOptions",
     "SpeakerKFold",
     "Study",
     "__version__",
