@@ -130,11 +130,11 @@ class SplitRidge:
     def random(self, rank: int, rng: np.random.Generator) -> Directions:
         """Return random directions, comparable to those of an eraser of this rank.
 
-        They are drawn as directions of features, so that the same numbers give nearly the same ones in each fold, as
+        They are random directions of features, so that the same numbers give nearly the same ones in each fold, as
         the directions of a concept are: their scores then vary as those of another concept would.
         """
-        drawn = self.basis.T @ rng.normal(size=(self.n_features, rank))
-        return Directions(*self.whitening.along(np.linalg.qr(drawn)[0]))
+        random = self.basis.T @ rng.normal(size=(self.n_features, rank))
+        return Directions(*self.whitening.along(np.linalg.qr(random)[0]))
 
     def _covariance(self, values: np.ndarray) -> np.ndarray:
         """Return the covariance of the training rows with a concept where it is known, ``(n_directions, n_columns)``.
@@ -228,10 +228,13 @@ class SplitRidge:
 
 
 def _class_sums(rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return the sum of the rows of each class that occurs, ``(n_directions, n_classes)``."""
+    """Return the sum of the rows of each class that occurs, ``(n_directions, n_classes)``; of one class alone nothing.
+
+    Centred rows of a single class sum to rounding, which would be a direction.
+    """
     order = np.argsort(codes, kind="stable")
     first = np.unique(codes[order], return_index=True)[1]
-    return np.asarray(np.add.reduceat(rows[order], first, axis=0).T) if len(rows) else rows.T[:, :0]
+    return np.asarray(np.add.reduceat(rows[order], first, axis=0).T) if len(first) > 1 else rows.T[:, :0]
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

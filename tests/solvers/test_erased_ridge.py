@@ -193,8 +193,15 @@ def test_random_directions_are_alike_in_all_folds(rng, shape):
 def test_random_directions_are_as_many_and_orthonormal_when_whitened(rng):
     x, _, _, splits = made(rng, 64, 90)
     ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
-    drawn = ridge.random(3, rng)
-    np.testing.assert_allclose(drawn.write.T @ drawn.read, np.eye(3), atol=1e-12)
-    whitened = drawn.read * np.sqrt(ridge.whitening.variances)[:, None]
+    found = ridge.random(3, rng)
+    np.testing.assert_allclose(found.write.T @ found.read, np.eye(3), atol=1e-12)
+    whitened = found.read * np.sqrt(ridge.whitening.variances)[:, None]
     np.testing.assert_allclose(whitened.T @ whitened, np.eye(3), atol=1e-12)
     assert ridge.random(99, rng).rank == len(splits[0].train) - 1
+
+
+def test_one_class_alone_is_no_direction(rng):
+    x, concept, _, splits = made(rng, 160, 12)
+    codes = np.where(np.arange(160) % 3 == 0, -1, 0)
+    ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
+    assert [ridge.leace(codes).rank, ridge.leace(codes, concept).rank] == [0, 2]
