@@ -198,9 +198,9 @@ def try_readme(commands: Path, folder: Path, version: str) -> None:
 
 def commands_of(readme: str) -> Iterator[Example]:
     """Yield the commands of the README's blocks that show output, each with the lines that are shown of it."""
-    for block in re.findall(r"^```(?:bash)?\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE):
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE):
         lines = block.splitlines()
-        if not any(line.startswith("layerprobe ") for line in lines):
+        if language not in ("", "bash") or not any(line.startswith("layerprobe ") for line in lines):
             continue
         starts = [k for k, line in enumerate(lines) if line and not line.startswith(OUTPUT)]
         for begin, end in zip(starts, [*starts[1:], len(lines)], strict=True):

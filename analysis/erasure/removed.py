@@ -78,9 +78,10 @@ def erased_scores(
         target: its name
         concept: name of one concept, or of several that were erased together
     """
-    labels = {"encoder": encoder, "target": target, "probe": "ridge", "control": "none"}
-    plain, erased = (bootstrap.of(layers, **labels, erased=name) for name in ("", concept))
-    repeats = [bootstrap.of(layers, **labels, erased=name) for name in random_names(bootstrap.keys, concept)]
+    labels, keys = {"encoder": encoder, "target": target, "probe": "ridge", "control": "none"}, bootstrap.keys
+    own = replace(bootstrap, keys=keys[((keys["encoder"] == encoder) & (keys["target"] == target)).to_numpy()])
+    plain, erased = (own.of(layers, **labels, erased=name) for name in ("", concept))
+    repeats = [own.of(layers, **labels, erased=name) for name in random_names(own.keys, concept)]
     random = tuple(sample for sample in repeats if sample is not None)
     return None if plain is None or erased is None or not random else Erased(plain, erased, random)
 

@@ -40,11 +40,11 @@ class BootstrapScores:
             layers: names of the layers
             keys: encoder, control, probe and target; baseline and train_corpus are "" where they are not given
         """
-        rows = self.keys
-        conditions = {"baseline": "", "train_corpus": ""}
-        for name, value in (conditions | keys).items():
-            rows = rows[rows[name] == value]
-        index = pd.Series(rows.index.to_numpy(), index=rows["layer"])
+        chosen = np.ones(len(self.keys), dtype=bool)
+        for name, value in ({"baseline": "", "train_corpus": ""} | keys).items():
+            chosen &= (self.keys[name] == value).to_numpy()
+        rows = self.keys["layer"][chosen]
+        index = pd.Series(rows.index.to_numpy(), index=rows)
         if not set(layers) <= set(index.index):
             return None
         return self.scores[index[list(layers)].to_numpy()]

@@ -86,7 +86,7 @@ def plot_erasure(
     ax.plot(x[joined], numbers["erased"][joined], color=look.colour, lw=1.2)
     for name, colour in (("random", RANDOM), ("plain", PLAIN)):
         ax.plot(x[n_joined:], numbers[name][n_joined:], color=colour, marker="_", markersize=4, ls="")
-    is_sure = [is_significant(p) for p in rows["p_adjusted"].astype(float)]
+    is_sure = _removes_more(rows)
     encoder, target = (
         str(table[name].iloc[0]) if name in table and len(table) else "" for name in ("encoder", "target")
     )
@@ -216,8 +216,14 @@ def _entries(table: pd.DataFrame, look: Look) -> dict[str, Any]:
         ADJUSTED: Line2D([], [], ls="", **marker),
         "random directions of the same rank (all repeats)": Patch(color=RANDOM, alpha=0.35, linewidth=0),
     }
-    if not np.array([is_significant(p) for p in table["p_adjusted"].astype(float)], dtype=bool).any():
+    if not _removes_more(table).any():
         del found[ADJUSTED]
     if "concept_alone" in table and table["concept_alone"].notna().any():
         found["the concept alone"] = Line2D([], [], color=ALONE, lw=1.0, ls=ALONE_STYLE)
     return found
+
+
+def _removes_more(rows: pd.DataFrame) -> np.ndarray:
+    """Return in which rows the concept removes significantly more than random directions, ``(n_rows,)`` bool."""
+    is_sure = np.array([is_significant(p) for p in rows["p_adjusted"].astype(float)], dtype=bool)
+    return np.asarray(is_sure & (rows["beyond_random"].astype(float) > 0).to_numpy())

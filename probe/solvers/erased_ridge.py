@@ -21,6 +21,7 @@ from layerprobe.probe.solvers.leace import Whitening
 from layerprobe.probe.solvers.ridge_fit import RidgeFit, least
 from layerprobe.probe.solvers.standardiser import Standardiser
 from layerprobe.probe.splits import Split
+from layerprobe.probe.vectors import varies_by_rounding
 
 INNER_FOLDS = 5
 _Ratings = tuple[np.ndarray, np.ndarray]  # products of features and centred ratings, and the ratings' means
@@ -114,23 +115,38 @@ class SplitRidge:
 
         Args:
             concepts: each ``(n_utterances, n_columns)`` numbers, NaN in rows where it is not known, or codes of classes
-                ``(n_utterances,)``, -1 where not known; rows that lack one of them help to whiten alone
+                ``(n_utterances,)``, -1 where not known; rows that lack a concept help to whiten, and to erase the
+                others
             most: the rank of each concept at most
         """
-        values = [concept[self.split.train] for concept in concepts]
-        known = np.all([v >= 0 if v.ndim == 1 else np.isfinite(v).all(axis=1) for v in values], axis=0)
-        rows = self.train[known] - self.train[known].sum(axis=0) / max(1, known.sum())
-        crosses = [_class_sums(rows, v[known]) if v.ndim == 1 else rows.T @ _unit(v[known]) for v in values]
+        crosses = [self._covariance(concept[self.split.train]) for concept in concepts]
         std = np.sqrt(self.whitening.variances)[:, None]
         for k, cross in enumerate(crosses):
             if most is not None and cross.shape[1] > most:
                 u, s, _ = np.linalg.svd(cross / std, full_matrices=False)
                 crosses[k] = u[:, :most] * s[:most] * std
-        return Directions(*self.whitening.eraser(np.hstack(crosses) / max(1, known.sum())))
+        return Directions(*self.whitening.eraser(np.hstack(crosses)))
 
     def random(self, rank: int, rng: np.random.Generator) -> Directions:
-        """Return random directions, comparable to those of an eraser of this rank."""
-        return Directions(*self.whitening.random(rank, rng))
+        """Return random directions, comparable to those of an eraser of this rank.
+
+        They are random directions of features, so that the same numbers give nearly the same ones in each fold, as
+        the directions of a concept are: their scores then vary as those of another concept would.
+        """
+        random = self.basis.T @ rng.normal(size=(self.n_features, rank))
+        return Directions(*self.whitening.along(np.linalg.qr(random)[0]))
+
+    def _covariance(self, values: np.ndarray) -> np.ndarray:
+        """Return the covariance of the training rows with a concept where it is known, ``(n_directions, n_columns)``.
+
+        Args:
+            values: of the training rows, as of `leace`
+        """
+        known = values >= 0 if values.ndim == 1 else np.isfinite(values).all(axis=1)
+        n = max(1, int(known.sum()))
+        rows = self.train[known] - self.train[known].sum(axis=0) / n
+        sums = _class_sums(rows, values[known]) if values.ndim == 1 else rows.T @ _unit(values[known])
+        return np.asarray(sums / n)
 
     def fit(self, y: np.ndarray, *, shared: np.ndarray | None = None, erased: Directions | None = None) -> RidgeFit:
         """Choose each target's penalty on the inner folds, fit all training rows, and predict the test rows.
@@ -212,13 +228,21 @@ class SplitRidge:
 
 
 def _class_sums(rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return the sum of the rows of each class that occurs, ``(n_directions, n_classes)``."""
+    """Return the sum of the rows of each class that occurs, ``(n_directions, n_classes)``; of one class alone nothing.
+
+    Centred rows of a single class sum to rounding, which would be a direction.
+    """
     order = np.argsort(codes, kind="stable")
     first = np.unique(codes[order], return_index=True)[1]
-    return np.asarray(np.add.reduceat(rows[order], first, axis=0).T) if len(rows) else rows.T[:, :0]
+    return np.asarray(np.add.reduceat(rows[order], first, axis=0).T) if len(first) > 1 else rows.T[:, :0]
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
-    """Return numbers of standard deviation 1, so that no unit decides which of them count as rounding."""
-    std = values.std(axis=0) if len(values) else np.ones(values.shape[1])
-    return np.asarray(values / np.where(std > 0, std, 1.0))
+    """Return numbers of standard deviation 1, so that no unit decides which of them count as rounding.
+
+    A column that varies by rounding alone becomes 0: divided by its standard deviation it would be a direction.
+    """
+    if not len(values):
+        return values
+    std = np.where(varies_by_rounding(values), np.inf, values.std(axis=0))
+    return np.asarray((values - values.mean(axis=0)) / std)

@@ -72,20 +72,14 @@ class Whitening:
     def along(self, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what an eraser of orthonormal directions of whitened embeddings reads and writes.
 
+        Whitened embeddings vary alike in all directions, as far as the covariance is known, so that those of a concept
+        and random ones differ in what they have to do with the concept alone.
+
         Args:
             directions: ``(n_directions, rank)``
         """
         std = np.sqrt(self.variances)[:, None]
         return directions / std, directions * std
-
-    def random(self, rank: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return what an eraser of random directions of whitened embeddings reads and writes.
-
-        Whitened embeddings vary alike in all directions, as far as the covariance is known, so that those of a concept
-        and random ones differ in what they have to do with the concept alone.
-        """
-        shape = (len(self.variances), min(rank, len(self.variances)))
-        return self.along(np.linalg.qr(rng.normal(size=shape))[0])
 
 
 def shrinkage(eigenvalues: np.ndarray, n: int, n_features: int) -> tuple[float, float]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from layerprobe.probe.splits import Split
 
-MOST_DIRECTIONS = 16  # that are erased of one concept; those with the largest covariance are taken
+MOST_DIRECTIONS = 32  # that are erased of one concept; those with the largest covariance are taken
+ROWS_PER_COMPONENT = 5  # training utterances for each principal component at least: erasing more leaves few directions
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Concept:
             return np.where(known[:, None], self.values[:, None] == np.arange(len(self.columns)), np.nan)
         if not self.components:
             return self.values
-        return principal_components(self.values, split.train[known[split.train]], self.components)
+        train = split.train[known[split.train]]
+        return principal_components(self.values, train, min(self.components, max(1, len(train) // ROWS_PER_COMPONENT)))
 
 
 def principal_components(x: np.ndarray, train: np.ndarray, n_components: int) -> np.ndarray:

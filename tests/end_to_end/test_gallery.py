@@ -18,13 +18,21 @@ ANSWERS = {  # what the corpus was made for, or what an example promises
     "plot_03_random_initialisation": r"is better by 0\.[12345]\d, 95 % 0\.\d\d to",
     "plot_04_text_and_audio": r"arousal the audio adds 0\.[6-9].*(\n.*)*valence the text adds 0\.[6-9]",
     "plot_05_arousal_without_loudness": r"loudness alone explains 0\.[56]\d of arousal's variance",
-    "plot_06_segments_in_time": r"arousal_first +0\.[4-9].*-?0\.[0-2]\d?\narousal_second +-?0\.[0-2].*0\.[3-9]",
+    "plot_06_spans_in_time": (
+        r"\n8 +arousal_first( +0\.[3-9]\d){4}\n8 +arousal_second( +0\.[3-9]\d){4}"  # in context
+        r"\nlog_mel arousal_first( +0\.[5-8]\d){2}( +-?0\.[0-2]\d){2}"
+        r"\nlog_mel arousal_second( +-?0\.[0-2]\d){2}( +0\.[5-8]\d){2}"
+    ),
     "plot_07_frozen_and_tuned": r"layer 8 gained 0\.[1-9]\d; layer 5, below all tuned blocks, 0\.00",
     "plot_08_cut_and_deploy": r"cache is (0e\+00|\de-0[5-9])\.\nA new recording is rated [1-7]\.\d \(.* in 90 %\)",
     "plot_09_your_own_encoder": r"layers 0, 1, 2, 3, 4, final are cached; layer 2 is transformers' within \de-0[5-9]",
     "plot_10_your_own_corpus": r"mine.csv has 2 problems:\n +row 4: .*\n +row 7: (.*\n)*.*24 speakers",
     "plot_11_your_own_figure": r"correlation of valence differs by 0\.\d\d between folds",
     "plot_12_several_processes": r"ended with \[0, 0\]; .*\nthe same as those of one process, bit for bit",
+    "plot_13_without_loudness": (
+        r": 0\.[78]\d, without f0 0\.[67]\d, random 0\.[78]\d\n.* without loudness -?0\.[0-2]\d, random 0\.[78]\d\n.*"
+        r" without loudness\+f0\+speech_rate -?0\.0\d, random 0\.[78]\d\n"
+    ),
 }
 
 

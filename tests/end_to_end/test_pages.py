@@ -14,7 +14,8 @@ import soundfile
 from helpers.command_line import ROOT, run
 from helpers.corpus_trees import iemocap
 from helpers.pages import Block, blocks, missing_lines, run_block
-from helpers.voices import voice
+from helpers.text_models import SENTENCES, save_text_model
+from helpers.voices import voice, write_table
 
 from layerprobe.cli.figures import app as figures_app
 
@@ -112,6 +113,33 @@ def test_figures_and_report(folder):
     assert run_page("figures-and-report.md") == ["bash"]
     assert "\\toprule" in (folder / "table.tex").read_text(encoding="utf-8")
     assert {path.stem for path in (folder / "runs/first/figures").iterdir()} >= {"heatmap", "curves", "similarity"}
+
+
+@pytest.mark.long
+def test_erasure_time_and_voice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    (tmp_path / "corpus").mkdir()
+    for i in range(36):
+        speaker, arousal = i // 3, 1 + 2.6 * (i % 3)
+        soundfile.write(f"corpus/{i}.wav", voice(1.3, pitch=90 + 15 * arousal + speaker, seed=i), 16_000)
+        row = {"utterance_id": f"u{i}", "path": f"{i}.wav", "speaker_id": f"en+{'fm'[speaker % 2]}{speaker}"}
+        row |= {"transcript": " ".join(SENTENCES[i % 4].split()[i % 3 :]), "valence": 1 + (7 * i) % 13 / 2}
+        rows.append(row | {"arousal": arousal + (i % 7) / 10})
+    table = write_table(tmp_path / "corpus", rows, targets=("arousal", "valence"))
+    for path in (table, table.with_suffix(".toml")):
+        path.rename(path.with_stem("demo"))
+    save_text_model("bert", tmp_path / "all-MiniLM-L6-v2")
+    for encoder, name in {
+        "embedded": "embedded",
+        "acoustic": "acoustic",
+        "all-MiniLM-L6-v2": "all-MiniLM-L6-v2",
+    }.items():
+        made = run("extract", "corpus/demo.csv", "--encoder", encoder, "--out", f"caches/{name}.zarr", "--quiet")
+        assert made.exit_code == 0, made.output
+    ran = run_page("erasure-time-voice.md")
+    assert ran.count("bash") == 4
+    assert {path.name for path in Path("runs").glob("*/figures/*.png")} >= {"time-map.png", "erasure.png"}
 
 
 def test_the_page_of_figures_names_every_command():

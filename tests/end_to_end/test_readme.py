@@ -12,7 +12,7 @@ import sys
 
 import pytest
 import soundfile
-from helpers.command_line import COMMAND, ROOT, script_environment
+from helpers.command_line import COMMAND, ROOT, run, script_environment
 from helpers.voices import voice, write_table
 from release_check import LINK, commands_of, for_index, python_of, report
 
@@ -28,7 +28,7 @@ AS_README_WRITES = {"wav2vec2": "wav2vec 2.0", "wav2vec2-bert": "w2v-BERT 2.0"}
 
 def test_it_is_read_in_two_minutes():
     assert len(README.splitlines()) <= 150
-    assert [len(c.shown) for c in COMMANDS] == [1] * 5
+    assert [len(c.shown) for c in COMMANDS] == [1] * 5 + [0, 0, 1, 0, 1]  # the last of when and of through what
     assert DEMO.code == "layerprobe demo --out demo"
     assert len(PYTHON.code.splitlines()) <= 10
 
@@ -70,17 +70,20 @@ def test_it_states_the_size_of_the_encoder_in_the_package():
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """An empty folder, but for a corpus of twenty speakers where the demo would have written its own."""
+    """An empty folder, but for a corpus of twenty speakers and its features where the demo would have put its own."""
     folder = tmp_path_factory.mktemp("readme")
     corpus, rows = folder / "demo" / "corpus", []
     corpus.mkdir(parents=True)
     for i in range(40):
-        soundfile.write(corpus / f"s{i}.wav", voice(0.3, pitch=80 + 4 * i, seed=i), 16_000)
+        soundfile.write(corpus / f"s{i}.wav", voice(0.9, pitch=80 + 4 * i, seed=i), 16_000)
         row = {"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i % 20}", "arousal": 1 + i * 6 / 39}
+        row |= {"transcript": "so many letters are spoken"[: 8 + 3 * (i % 7)]}
         rows.append(row | {"valence": 1 + (i * 7) % 13 / 2, "dominance": 1 + (i * 5) % 11 / 2})
     table = write_table(corpus, rows, targets=("arousal", "valence", "dominance"))
     for path in (table, table.with_suffix(".toml")):
         path.rename(path.with_stem("demo"))
+    acoustic = ("--encoder", "acoustic", "--out", folder / "demo/caches/acoustic.zarr", "--quiet")
+    assert run("extract", corpus / "demo.csv", *acoustic).exit_code == 0
     return folder
 
 

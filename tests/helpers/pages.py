@@ -58,7 +58,9 @@ def run_block(block: Block) -> str:
             exec(compile(block.code, "page", "exec"), {"__name__": "__main__"})
         return printed.getvalue()
     return (
-        "".join(_run_line(line) for line in block.code.splitlines() if line.strip()) if block.language == "bash" else ""
+        "".join(_run_line(line) for line in block.code.replace("\\\n", "").splitlines() if line.strip())
+        if block.language == "bash"
+        else ""
     )
 
 

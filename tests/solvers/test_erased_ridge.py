@@ -151,3 +151,57 @@ def test_each_concept_has_a_largest_rank(rng):
     ridge, many = SplitRidge(x, splits[0], alphas=ALPHAS), rng.integers(0, 9, size=160)
     assert ridge.leace(many, concept).rank == 10
     assert ridge.leace(many, concept, most=4).rank == 6
+
+
+def test_a_column_that_does_not_vary_is_no_direction(rng):
+    x, concept, _, splits = made(rng, 160, 12)
+    constant = np.full((160, 1), 0.1)  # whose standard deviation is rounding: 1.4e-17
+    assert constant[splits[0].train].std() > 0
+    ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
+    both, one = ridge.leace(np.hstack([concept, constant])), ridge.leace(concept)
+    assert both.rank == 2
+    np.testing.assert_allclose(both.read @ both.write.T, one.read @ one.write.T, atol=1e-9)
+
+
+def test_each_concept_is_erased_by_the_rows_that_have_it(rng):
+    x, concept, _, splits = made(rng, 160, 12)
+    first, second = concept[:, :1].copy(), rng.integers(0, 2, size=160)
+    first[::3], second[1::5] = np.nan, -1
+    split = splits[0]
+    ridge = SplitRidge(x, split, alphas=ALPHAS)
+    erased = ridge.leace(first, second)
+    assert erased.rank == 2
+    rows = ridge.train - ridge.train @ erased.read @ erased.write.T
+    for values in (first[:, 0], np.where(second < 0, np.nan, second)):
+        known = np.isfinite(values[split.train])
+        covariance = (rows[known] - rows[known].mean(axis=0)).T @ values[split.train][known]
+        np.testing.assert_allclose(covariance, 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(160, 12), (64, 90)])
+def test_random_directions_are_alike_in_all_folds(rng, shape):
+    x, _, _, splits = made(rng, *shape)
+    ridges = [SplitRidge(x, split, alphas=ALPHAS) for split in splits]
+    first, second, other = (
+        ridge.basis @ ridge.random(1, np.random.default_rng(seed)).write
+        for ridge, seed in ((ridges[0], 5), (ridges[1], 5), (ridges[1], 6))
+    )
+    cosine = [abs(float(np.corrcoef(first[:, 0], a[:, 0])[0, 1])) for a in (second, other)]
+    assert cosine[0] > 0.75 > cosine[1]
+
+
+def test_random_directions_are_as_many_and_orthonormal_when_whitened(rng):
+    x, _, _, splits = made(rng, 64, 90)
+    ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
+    found = ridge.random(3, rng)
+    np.testing.assert_allclose(found.write.T @ found.read, np.eye(3), atol=1e-12)
+    whitened = found.read * np.sqrt(ridge.whitening.variances)[:, None]
+    np.testing.assert_allclose(whitened.T @ whitened, np.eye(3), atol=1e-12)
+    assert ridge.random(99, rng).rank == len(splits[0].train) - 1
+
+
+def test_one_class_alone_is_no_direction(rng):
+    x, concept, _, splits = made(rng, 160, 12)
+    codes = np.where(np.arange(160) % 3 == 0, -1, 0)
+    ridge = SplitRidge(x, splits[0], alphas=ALPHAS)
+    assert [ridge.leace(codes).rank, ridge.leace(codes, concept).rank] == [0, 2]

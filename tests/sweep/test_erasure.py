@@ -18,11 +18,11 @@ from layerprobe.probe.data.manifest.schema import Header, Manifest, Target
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import read_predictions, read_run
 from layerprobe.probe.solvers.erased_ridge import SplitRidge
-from layerprobe.probe.splits import fold_splits
+from layerprobe.probe.splits import Split, fold_splits
 from layerprobe.probe.sweep.data.concepts import parse_erasures
 from layerprobe.probe.sweep.settings import plan_sweep
 from layerprobe.probe.sweep.sweep import sweep
-from layerprobe.probe.tasks.concepts import principal_components
+from layerprobe.probe.tasks.concepts import MOST_DIRECTIONS, Concept, principal_components
 
 N, DIM = 120, 12
 QUICK = {"permutations": 2, "weighted_sum_seeds": 0, "controls": ("permuted",)}
@@ -48,6 +48,7 @@ def corpus(tmp_path_factory):
     speech = store(folder / "speech.zarr", layers[:, :, None].astype(np.float32), ("0", "1"), ("mean",))
     acoustic = np.zeros((N, 3, 2, 4), dtype=np.float32)
     acoustic[:, 1, 0, 0], acoustic[:, 1, 1, 0] = 10 * loudness - 30, rng.normal(size=N)
+    acoustic[4:, 0, 0, 2] = 0.6  # the voiced fraction; the first four utterances have no F0
     acoustic[:, 0, :, 0], acoustic[:, 2, 0, 0] = rng.normal(size=(N, 2)), rng.normal(size=N)
     kind = {"upstream": "acoustic"}
     acoustic = store(folder / "acoustic.zarr", acoustic, ("f0", "loudness", "duration"), ("mean", "std"), **kind)
@@ -121,6 +122,7 @@ def test_the_plan_states_what_was_erased(run):
     known = {c["name"]: (c["kind"], c["n_known"]) for c in table["concepts"]}
     assert known["gender"] == ("classes", N - 1)
     assert known["loudness"] == ("numbers", N)
+    assert known["f0"] == ("numbers", N - 4)  # without a voiced frame there is no F0
     assert len(table["caches"]) == 2
 
 
@@ -167,6 +169,13 @@ def test_components_of_the_text_are_those_of_the_training_rows(rng):
     centred = x[train] - x[train].mean(axis=0)
     expected = np.linalg.svd(centred, full_matrices=False)[1][:5]
     np.testing.assert_allclose(np.linalg.norm(principal_components(x, train, 5)[:30], axis=0), expected)
+
+
+def test_text_has_a_component_for_five_training_rows_and_no_more_than_the_most(rng):
+    values, text = rng.normal(size=(300, 60)), np.full(40, "component")
+    concept = Concept("text", tuple(text[:MOST_DIRECTIONS]), "", values, components=MOST_DIRECTIONS)
+    few, many = (Split("0", np.arange(n), np.arange(n, 300), np.arange(n) % 2) for n in (100, 250))
+    assert [concept.of_split(split).shape[1] for split in (few, many)] == [20, MOST_DIRECTIONS]
 
 
 def test_an_absent_concept_removes_no_more_than_random_directions():

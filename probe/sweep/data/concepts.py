@@ -23,6 +23,7 @@ ACOUSTIC = {
     "f0": ("f0", (("mean", 0), ("std", 0)), ("mean F0 (log2 Hz)", "standard deviation of F0 (octaves)")),
     "duration": ("duration", (("mean", 0),), ("duration (log s)",)),
 }
+VOICED = 2  # column of the layer f0: the voiced fraction of the frames
 CONCEPTS = (*ACOUSTIC, "gender", "speech_rate", "text", "speaker")
 
 
@@ -116,6 +117,9 @@ def _of_layer(name: str, dataset: SweepDataset, caches: Sequence[ConceptCache]) 
     rows = row_indices(cache, dataset)
     values = [cache.read_layer(layer, rows, pooling=pooling)[:, column] for pooling, column in columns]
     stacked = np.column_stack(values).astype(np.float64)
+    if name == "f0":  # without a voiced frame the cache has the middle of F0's range, which is no measurement
+        voiced = cache.read_layer(layer, rows, pooling="mean")[:, VOICED]
+        stacked[voiced == 0] = np.nan
     return Concept(name, described, f"layer {layer} of {cache.plan.upstream}", stacked, str(cache.path.absolute()))
 
 

@@ -137,7 +137,7 @@ def _fits(
         yield name, fit(directions)
         rank = directions.rank
         if rank not in of_random:
-            rngs = [np.random.default_rng([seed, RANDOM_STREAM, number, rank, repeat]) for repeat in range(REPEATS)]
+            rngs = [np.random.default_rng([seed, RANDOM_STREAM, rank, repeat]) for repeat in range(REPEATS)]
             of_random[rank] = [fit(ridge.random(rank, rng)) for rng in rngs]
         for repeat, random_fit in enumerate(of_random[rank]):
             yield random_name(name, repeat), random_fit
