@@ -17,7 +17,7 @@ def test_codes_of_manifests_and_importers_begin_with_1_and_those_of_audio_and_tr
     for site in sites():
         if site.where.startswith("probe/data/"):
             families[str(site.code)[2]].add(site.where.split(":")[0].removeprefix("probe/data/").split("/")[0])
-    assert families["1"] == {"manifest", "importers", "stored"}
+    assert families["1"] == {"manifest", "importers", "span_files", "stored", "traces"}
     assert families["2"] == {
         "asr.py",
         "audio.py",
