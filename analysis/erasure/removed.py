@@ -32,6 +32,7 @@ COLUMNS = [
     *("plain_r2", "is_above_chance"),
     *(f"{name}{end}" for name in FRACTIONS for end in ("", "_ci_low", "_ci_high")),
 ]
+FEWEST_ERRORS = 3.0  # standard errors by which R² is above 0 at least: below 2 a ratio has no interval (Fieller, 1954)
 SEED = 1  # of the deviates that stand for random directions, other than those that resample speakers
 
 
@@ -149,8 +150,9 @@ def erasure_table(
           ``p_layers`` is adjusted for the layers of the concept by `max_statistic`, and ``p_adjusted`` by Bonferroni's
           method for the concepts of the encoder and target as well
         * ``plain_r2``, and ``fraction, fraction_random`` of it that are removed: NaN where the plain score is not
-          above chance (``is_above_chance``), since a ratio of noise has no meaning. A fraction is above 1 where the
-          score without the concept is worse than that of the mean rating
+          above chance (``is_above_chance``), or R² less than `FEWEST_ERRORS` standard errors above 0, since a ratio to
+          noise has no meaning. A fraction is above 1 where the score without the concept is worse than that of the
+          mean rating
     """
     rows: list[dict[str, Any]] = []
     for encoder, names in layers.items():
@@ -203,16 +205,17 @@ def _differences(scores: Erased, *, lower_is_better: bool) -> dict[str, Any]:
 
 
 def _fractions(scores: Erased | None, p_chance: Sequence[float]) -> dict[str, Any]:
-    """Return the fractions of R² that are removed, NaN where the plain score is not above chance."""
+    """Return the fractions of R² that are removed, NaN where the plain score is not above chance, or too uncertain."""
     nothing = np.full(len(p_chance), np.nan)
     if scores is None:  # of classes
         ends = {f"{name}{end}": nothing for name in FRACTIONS for end in ("", "_ci_low", "_ci_high")}
         return {"plain_r2": nothing, "is_above_chance": _is_above(p_chance, None), **ends}
     is_above = _is_above(p_chance, [e.ci_low for e in scores.plain.estimated()])
+    is_sure = is_above & (scores.plain.estimate > FEWEST_ERRORS * np.nanstd(scores.plain.resamples, axis=0))
     found: dict[str, Any] = {"plain_r2": scores.plain.estimate, "is_above_chance": is_above}
     for name, other in zip(FRACTIONS, (scores.erased, scores.random_mean), strict=True):
         ends = _ends(name, _ratio(scores.plain - other, scores.plain))
-        found |= {key: np.where(is_above, values, np.nan) for key, values in ends.items()}
+        found |= {key: np.where(is_sure, values, np.nan) for key, values in ends.items()}
     return found
 
 

@@ -17,7 +17,8 @@ TEXT = (
     "counts only for what it removes beyond these.",
     "The table has the highest-scoring layer of each target, chosen by its score with nothing erased. Removed is the "
     "fraction of R², above 100 % where the score without the concept is worse than that of the mean rating; it is not "
-    "defined where the layer does not predict the target above chance. The difference is the score without random "
+    "defined where the layer does not predict the target above chance, or R² is less than three standard errors above "
+    "0. The difference is the score without random "
     "directions minus that without the concept; its p-value is adjusted for all layers and concepts of the encoder and "
     "target, and those of the statements above, which are on this layer alone, for the concepts.",
     "A low score without a concept does not show that the encoder uses the concept for the target: both may have a "

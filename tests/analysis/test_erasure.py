@@ -10,7 +10,7 @@ import pytest
 from helpers.erased_run import CONCEPTS, EMPTY, LAYERS, column
 from scipy.stats import t as student
 
-from layerprobe.analysis.erasure.removed import COLUMNS, Erased, beyond_random, concepts_of, random_names
+from layerprobe.analysis.erasure.removed import COLUMNS, Erased, _fractions, beyond_random, concepts_of, random_names
 from layerprobe.analysis.erasure.tables import ERASURE_COLUMNS, chance_p_values, decodable
 from layerprobe.analysis.statistics.bootstrap import N_RESAMPLES, resample_speakers
 from layerprobe.analysis.statistics.bootstrap_scores import SEED
@@ -199,6 +199,15 @@ def shifted(sample, by):
     return replace(
         sample, estimate=sample.estimate + by, resamples=sample.resamples + by, left_out=sample.left_out + by
     )
+
+
+@pytest.mark.parametrize(("error", "is_known"), [(0.005, True), (0.01, False)])
+def test_a_fraction_of_an_r2_that_is_not_three_errors_above_0_is_not_known(rng, error, is_known):
+    plain = sample_of(0.025, rng, error=error)
+    erased = sample_of(0.01, rng, error=error)
+    found = _fractions(Erased(plain, erased, (erased,) * 5), [0.01])
+    assert np.isfinite(found["fraction"]).all() == np.isfinite(found["fraction_ci_low"]).all() == is_known
+    assert found["is_above_chance"].all()
 
 
 def test_the_variance_over_random_directions_adds_to_that_over_speakers(rng):
