@@ -115,11 +115,20 @@ def erased_probes(x: np.ndarray, part: RatedPart, erasures: Erasures, keys: dict
             for (name, metric), values_of_fold in metrics.items():
                 decoded.setdefault((name, concept, metric), {})[split.name] = values_of_fold
     label = {**keys, "probe": "ridge"}
-    finished = NO_RESULTS
+    finished, scored = NO_RESULTS, dict[tuple[int, ...], ProbeResults]()
     for name, of_splits in fits.items():
-        columns = ridge_columns(of_splits, targets, data.splits, {**label, "erased": name})
-        finished += ProbeResults.from_columns(columns, data)
+        same = tuple(map(id, of_splits))  # erasures of one rank have the same random directions, which are scored once
+        if same not in scored:
+            columns = ridge_columns(of_splits, targets, data.splits, {**label, "erased": name})
+            scored[same] = ProbeResults.from_columns(columns, data)
+        finished += _named(scored[same], name)
     return finished + ProbeResults([], [*_concept_rows(decoded, label), *_rank_rows(ranks, erasures, label)], [])
+
+
+def _named(results: ProbeResults, name: str) -> ProbeResults:
+    """Return results with another name of what was erased."""
+    columns = [replace(column, keys={**column.keys, "erased": name}) for column in results.columns]
+    return ProbeResults(columns, [{**row, "erased": name} for row in results.scores], [])
 
 
 def _fits(
