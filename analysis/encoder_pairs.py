@@ -158,8 +158,9 @@ def _kind(study: Study, encoder: str, table: dict[str, Any]) -> tuple[object, ..
 def _is_cache(path: Path, table: dict[str, Any]) -> bool:
     """Return whether a cache that has moved holds the embeddings of a recorded encoder."""
     from layerprobe.probe.cache.store import open_cache  # zarr is loaded where a cache is read
+    from layerprobe.probe.time.span_means import utterance_means
 
-    cache = open_cache(path)
+    cache = utterance_means(open_cache(path))  # whose rows a plan records, of spans as well
     same = cache.plan.fingerprint() == table.get("fingerprint")
     return same and cache.rows_fingerprint() == table.get("rows_fingerprint")
 

@@ -66,7 +66,7 @@ def _peak_sentences(peak: Finding, above: bool | None) -> Iterator[str]:
     elif peak.bins:
         yield (
             f"For {target}, spans of all other bins are significantly worse in {kind} {peak.layer} of {peak.encoder} "
-            "(95 % set)."
+            "by the probes of this run (95 % set)."
         )
 
 
@@ -82,6 +82,6 @@ def _difference_sentence(found: Finding) -> str:
         )
     pair = joined_text([str(found.bin), str(found.reference_bin)])
     return (
-        f"For {target}, no two bins of {kind} {found.layer} of {found.encoder} differ significantly ({metric}); the "
-        f"best and the worst are {pair}: {numbers}."
+        f"For {target}, no two bins of {kind} {found.layer} of {found.encoder} differ significantly if training "
+        f"speakers vary, too ({metric}); the best and the worst are {pair}: {numbers}."
     )

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from layerprobe.analysis.runs import SIMILARITY, SIMILARITY_VERSION
 from layerprobe.analysis.similarity.table import similarity_table
+from layerprobe.analysis.time.bins import scored_rows
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import resolve, write_csv
 from layerprobe.probe.layer_names import is_stack
@@ -51,7 +52,9 @@ def compare_layers(folder: Path | str) -> Path:
             f"{folder} has no utterance with a rating of every target, so there is nothing to compare. "
             "Sweep the targets that the same utterances rate.",
         )
-    sources = {name: (list(e["layers"]), _reader(e, predictions.utterance_id, rated)) for name, e in encoders.items()}
+    means = scored_rows(run.plan) == "utterances"
+    ids = predictions.utterance_id
+    sources = {name: (list(e["layers"]), _reader(e, ids, rated, means=means)) for name, e in encoders.items()}
     ratings = pd.DataFrame(predictions.ratings[rated][:, places], columns=names)
     try:
         with threadpool_limits(1):  # as fast as two on quiet cores, and several times as fast on busy ones
@@ -71,7 +74,7 @@ def can_be_compared(run: Run) -> bool:
 
 
 def _reader(
-    encoder: dict[str, Any], held_out: np.ndarray, rated: np.ndarray
+    encoder: dict[str, Any], held_out: np.ndarray, rated: np.ndarray, *, means: bool
 ) -> Callable[[str, np.ndarray], np.ndarray]:
     """Return a function that reads rows of a layer, numbered among the rated ones of the held-out utterances.
 
@@ -79,13 +82,15 @@ def _reader(
         encoder: its table in plan.toml
         held_out: ids of all held-out utterances of the run, ``(n_utterances,)``, whose audio is checked
         rated: those that are compared, ``(n_utterances,)`` bool
+        means: whether rows of the run are utterances, which a cache of spans holds as means over their spans
     """
     from layerprobe.probe.cache.store import open_cache  # zarr is loaded where a cache is read
+    from layerprobe.probe.time.span_means import utterance_means
 
     if not encoder.get("path") or not resolve(encoder["path"]).exists():
         where = encoder.get("path") or "its cache"
         raise InputError("LP632", f"{encoder['name']}: {where} is missing. Move the cache back there, or sweep again.")
-    cache = open_cache(encoder["path"])
+    cache = utterance_means(open_cache(encoder["path"])) if means else open_cache(encoder["path"])
     if cache.plan.fingerprint() != encoder["fingerprint"]:
         raise InputError("LP633", f"{encoder['path']} holds other embeddings than the run was made from. Sweep again.")
     rows = pd.Index(cache.utterance_ids).get_indexer(pd.Index(held_out))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -11,6 +13,8 @@ from layerprobe.analysis.time.bins import KINDS, TimeBins
 from layerprobe.figures.layout.style import line_height, text_width, wrapped
 
 PERCENT = 100.0
+WIDEST = 9.0  # inches of a panel of labels in a figure of natural width
+UPRIGHT = 0.9  # lines of text from one upright label to the next
 TICK_SPACE = 2.2  # widths of a label from one labelled edge to the next
 
 
@@ -28,9 +32,22 @@ def time_limits(bins: TimeBins) -> tuple[float, float]:
     return float(edges.min()), float(edges.max())
 
 
-def axis_title(bins: TimeBins, space: float, size: float) -> str:
-    """Return the name of the axis, broken into lines of at most ``space`` inches."""
-    return wrapped(KINDS[bins.kind], space, size)
+def axis_title(bins: TimeBins, panel: float, space: float, size: float) -> str:
+    """Return the name of the axis of a panel in inches, broken into lines of at most ``space`` inches."""
+    step = label_step(bins, panel, size)
+    return wrapped(KINDS[bins.kind] + (f" (one of {step} is named)" if step > 1 else ""), space, size)
+
+
+def natural_panel(bins: TimeBins, natural: float, size: float) -> float:
+    """Return the natural width of a panel in inches, wider than ``natural`` where labels need it."""
+    return natural if bins.has_edges else max(natural, min(WIDEST, len(bins.names) * line_height(size)))
+
+
+def label_step(bins: TimeBins, panel: float, size: float) -> int:
+    """Return 1 if all labels fit under a panel in inches, or 3 if every third does; edges of intervals fit always."""
+    if bins.has_edges or not is_upright(bins, panel, size):
+        return 1
+    return max(1, math.ceil(UPRIGHT * line_height(size) * len(bins.names) / panel))
 
 
 def is_upright(bins: TimeBins, panel: float, size: float) -> bool:
@@ -71,6 +88,7 @@ def label_bins(ax: Axes, bins: TimeBins, *, panel: float, size: float) -> Axes:
         ax.set_xticks(ticks, [f"{tick:.6g}" for tick in ticks])
     else:
         names = [shown_name(name) for name in bins.names]
-        ax.set_xticks(range(len(names)), names, rotation=90 if is_upright(bins, panel, size) else 0)
+        step = label_step(bins, panel, size)
+        ax.set_xticks(range(0, len(names), step), names[::step], rotation=90 if is_upright(bins, panel, size) else 0)
     ax.tick_params(axis="x", labelsize=size)
     return ax

@@ -12,6 +12,7 @@ from layerprobe.figures.layout.panels import EDGE, Panels, panels_across, titles
 from layerprobe.figures.layout.style import line_height, wrapped
 from layerprobe.figures.layout.width import font_size, panel_height
 
+MOST, WIDE = 4, 15.0  # panels in a row, and inches of them in a figure of natural width
 GAP = 0.12  # inches above the heading of an encoder
 
 
@@ -89,9 +90,11 @@ class TimeGrid:
 
 def across_of(n: int, *, margins: Margins, width: float | None, natural: float, least: float) -> Panels:
     """Return the horizontal layout of ``n`` targets; arguments as of `panels_across`."""
+    most = MOST if width is not None else max(1, min(MOST, int(WIDE / natural)))
     return panels_across(
-        n, width=width, left=margins.left, right=margins.right, gap=margins.between, natural=natural, least=least
-    )
+        n, width=width, left=margins.left, right=margins.right, gap=margins.between, natural=natural, least=least,
+        most=most,
+    )  # fmt: skip
 
 
 def time_grid(

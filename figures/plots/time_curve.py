@@ -24,6 +24,7 @@ from layerprobe.figures.layout.time_axis import (
     axis_title,
     bin_edges,
     label_bins,
+    natural_panel,
     tick_overhang,
     ticks_height,
     time_limits,
@@ -188,9 +189,9 @@ def _handle(name: str, *, is_joined: bool) -> Any:
     if name in LOOKS:
         colour, line, marker = LOOKS[name]
         return Line2D([], [], color=colour, ls=line if is_joined else "", marker=marker, markersize=3, lw=1.3)
-    return (
-        Patch(color="0.75", alpha=0.5, lw=0) if name == CHANCE else Line2D([], [], color=COLOURS[1], lw=5, alpha=0.25)
-    )
+    if name == CHANCE:
+        return Patch(color="0.75", alpha=0.5, lw=0)
+    return Line2D([], [], color=COLOURS[1], lw=5, alpha=0.25) if is_joined else Line2D([], [], color=COLOURS[1], lw=1)
 
 
 def _grid(
@@ -204,13 +205,14 @@ def _grid(
     for _ in range(2):  # the name of the metric needs more lines next to a lower panel
         left = EDGE + line_height(size, n_lines) + text_width("−0.25", size) + 0.12
         empty = Margins(left, right, between, 0, 0, 0, 0, 0)
-        across = across_of(len(targets), margins=empty, width=width, natural=2.1 * size / 8, least=least)
+        wide = natural_panel(bins, 2.1 * size / 8, size)
+        across = across_of(len(targets), margins=empty, width=width, natural=wide, least=least)
         natural = float(np.clip(0.9 * across.panel, 1.2, PANEL[1])) * max(1.0, size / 10)
         n_lines = 1 + wrapped(METRIC_NAMES[metric], natural, size).count("\n")
     notes = {note_text(name) for names in layers.values() for name in names}
     note_lines = 1 + max(wrapped(note, across.panel, size).count("\n") for note in notes)
     legend = plan_legend(labels, space=across.all_width - 2 * EDGE, size=size - 1)
-    title = axis_title(bins, across.panel + 0.6 * between, size)
+    title = axis_title(bins, across.panel, across.panel + 0.6 * between, size)
     margins = Margins(
         left, right, between,
         above=0.0,
@@ -229,7 +231,7 @@ def _grid(
 def _label(ax: Axes, grid: TimeGrid, block: int, k: int, *, bins: TimeBins, metric: str, size: float) -> None:
     label_bins(ax, bins, panel=grid.across.panel, size=size)
     if grid.is_lowest(block, k):
-        ax.set_xlabel(axis_title(bins, grid.across.panel + 0.6 * grid.margins.between, size))
+        ax.set_xlabel(axis_title(bins, grid.across.panel, grid.across.panel + 0.6 * grid.margins.between, size))
     if grid.is_first(k):
         ax.set_ylabel(wrapped(METRIC_NAMES[metric], grid.panel + 0.6 * (grid.title + grid.margins.below), size))
     else:

@@ -42,6 +42,7 @@ from layerprobe.figures.layout.time_axis import (
     axis_title,
     bin_edges,
     label_bins,
+    natural_panel,
     tick_overhang,
     ticks_height,
     time_limits,
@@ -241,12 +242,11 @@ def _grid(
     between, right = 2 * tick_overhang(bins, size) + 0.08, EDGE + tick_overhang(bins, size)
     empty = Margins(left, right, between, 0, 0, 0, 0, 0)
     least = 0.95 if is_narrow(width) else 1.2 * size / 8
-    across = across_of(
-        len(targets), margins=empty, width=width, natural=NATURAL.get(len(targets), 2.3) * size / 8, least=least
-    )
+    natural = natural_panel(bins, NATURAL.get(len(targets), 2.3) * size / 8, size)
+    across = across_of(len(targets), margins=empty, width=width, natural=natural, least=least)
     space = 0.92 * (across.all_width - left - EDGE)  # letters of other fonts may be wider
     label, text = wrapped(scale.label, space, size), "\n".join(wrapped(note, space, size) for note in notes)
-    title = axis_title(bins, across.panel + 0.6 * between, size)
+    title = axis_title(bins, across.panel, across.panel + 0.6 * between, size)
     margins = Margins(
         left, right, between,
         above=STRIP if has_counts else 0.0,
@@ -268,7 +268,7 @@ def _label(
     label_bins(ax, bins, panel=grid.across.panel, size=size)
     ax.tick_params(axis="x", length=2 if bins.has_edges else 0)
     if grid.is_lowest(block, k):
-        ax.set_xlabel(axis_title(bins, grid.across.panel + 0.6 * grid.margins.between, size))
+        ax.set_xlabel(axis_title(bins, grid.across.panel, grid.across.panel + 0.6 * grid.margins.between, size))
     ax.tick_params(axis="y", length=0, labelsize=size)
     label_rows(ax, layers, height=grid.panel, size=size)
     if grid.is_first(k):

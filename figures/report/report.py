@@ -44,6 +44,7 @@ from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import Run, read_run
 
 HERE = Path(__file__).parent  # of the template, its style and its script
+OPEN = ("time-map",)  # figures that a run is made for, whose sections are open from the start
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def _view(page: Page, prefix: str) -> dict[str, Any]:
             **{key: getattr(section, key) for key in ("title", "text", "figure", "tables")},
             "id": f"{prefix}-{slug(section.title)}",
             "is_curves": section.figure == "curves",
+            "is_open": section.figure in OPEN,
             "summary": _summary(section, page),
         }
         for section in page.sections

@@ -12,7 +12,7 @@ TEXT = (
     "that a span may carry what was spoken before or after it.",
     "The table has the best bin of each layer; its p-value is corrected for all layers and bins. The difference is the "
     "best minus the worst bin of the layer; its interval and p-value hold for all pairs of bins at once, and for other "
-    "training speakers.",
+    "training speakers. A bin that fewer utterances reach trains on fewer of them, and scores lower for that alone.",
 )
 
 

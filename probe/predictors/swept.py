@@ -67,6 +67,12 @@ def read_swept(run: Run, *, caches: Sequence[Cache | Path | str] = (), manifest:
         InputError: if it is of another command, or a file is gone or has changed since
     """
     recorded = read_recorded(run.path)
+    if recorded.time:
+        raise InputError(
+            "LP579",
+            f"{run.path} was swept in time, on spans of utterances, and a predictor rates whole recordings. Sweep "
+            "caches that were extracted without --spans and --every, and deploy that run.",
+        )
     opened = _Opened(run, [c if isinstance(c, Cache) else open_cache(resolve(c)) for c in caches])
     encoders = [opened.cache(table) for table in recorded.encoders]
     random_weights = [opened.cache(table) for table in recorded.random_weights]

@@ -28,6 +28,7 @@ KINDS = {
 UNITS = {POSITION: "fraction of the utterance", ONSET: "s", LABEL: "label"}
 DEFAULT_BINS, DEFAULT_BIN_WIDTH = 10, 0.5  # bins of position; seconds of a bin of onset
 MOST_BINS = 100  # of position
+LEAST_WIDTH = 0.01  # seconds of a bin of onset, less than a frame of any encoder
 ROUNDING = 1e-9  # of a bin, by which a centre on an edge may fall short of it
 NO_BIN = -1
 
@@ -85,7 +86,7 @@ def plan_bins(
     Args:
         kind: a key of `KINDS`
         bins: number of bins of position, 1 to 100; None for 10
-        bin_width: seconds of a bin of onset; None for 0.5
+        bin_width: seconds of a bin of onset, 0.01 or more; None for 0.5
         classes: the class of each label, of `read_label_classes`; None where each label is a bin of its own
 
     Raises:
@@ -99,8 +100,11 @@ def plan_bins(
             raise InputError("LP574", f"{option} goes with --by {needed}, not with --by {kind}. Leave it out.")
     if bins is not None and not 1 <= bins <= MOST_BINS:
         raise InputError("LP574", f"--bins {bins} is outside 1 to {MOST_BINS}. Choose a number in this range.")
-    if bin_width is not None and not 0 < bin_width < np.inf:
-        raise InputError("LP574", f"--bin-width {bin_width} is no number of seconds above 0. Choose one such as 0.5.")
+    if bin_width is not None and not LEAST_WIDTH <= bin_width < np.inf:
+        raise InputError(
+            "LP574",
+            f"--bin-width {bin_width} is no number of seconds of {LEAST_WIDTH} or more. Choose one such as 0.5.",
+        )
     pairs = tuple(sorted((classes or {}).items()))
     n_bins = (DEFAULT_BINS if bins is None else bins) if kind == POSITION else 0
     width = (DEFAULT_BIN_WIDTH if bin_width is None else bin_width) if kind == ONSET else 0.0

@@ -35,7 +35,8 @@ def test_a_target_above_chance_has_its_best_bin_the_others_of_the_set_and_the_di
         "p = .010, for all pairs of bins.",
     ]
     assert headlines([peak(bins=("0.40–0.50",))])[1] == (
-        "For arousal, spans of all other bins are significantly worse in layer 1 of e (95 % set)."
+        "For arousal, spans of all other bins are significantly worse in layer 1 of e by the probes of this run "
+        "(95 % set)."
     )
 
 
@@ -49,7 +50,8 @@ def test_a_target_that_no_bin_predicts_has_one_sentence_and_no_difference():
 def test_bins_that_do_not_differ_are_not_called_better():
     (*_, last) = headlines([peak(), difference(0.3)])
     assert last.startswith(
-        "For arousal, no two bins of layer 1 of e differ significantly (moment-matched CCC); the best"
+        "For arousal, no two bins of layer 1 of e differ significantly if training speakers vary, too "
+        "(moment-matched CCC); the best"
     )
 
 

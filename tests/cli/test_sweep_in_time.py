@@ -86,7 +86,7 @@ def test_ratings_of_spans_and_a_lag_reach_the_run_and_its_plan(material, tmp_pat
         ((), "LP573", "Add --by position, onset or label"),
         (("--by", "time"), "LP574", "--by time is unknown"),
         (("--bins", "3"), "LP574", "--bins goes with --by position. Add it."),
-        (("--by", "onset", "--bin-width", "0"), "LP574", "is no number of seconds above 0"),
+        (("--by", "onset", "--bin-width", "0"), "LP574", "is no number of seconds of 0.01 or more"),
         (("--by", "label", "--label-classes", "none.csv"), "LP576", "none.csv does not exist"),
         (("--spans", "none.csv"), "LP577", "none.csv does not exist"),
     ],

@@ -24,6 +24,7 @@ CASES = {
     "thirteen layers, ten bins": (position_bins(10), ONE, TARGETS),
     "twenty-five layers, twenty bins": (position_bins(20), {"facebook/wav2vec2-large": layer_names(25)}, TARGETS),
     "labels": (LABELS, ONE, TARGETS),
+    "sixty labels": (label_bins(*(f"label{k}" for k in range(60))), ONE, TARGETS),
     "two encoders": (onset_bins(12), TWO, TARGETS),
     "one target": (position_bins(10), ONE, TARGETS[:1]),
     "eight targets": (

@@ -20,10 +20,10 @@ def spans_of(starts, ends, labels=None, duration=4.0):
 
 
 def test_a_centre_belongs_to_the_bin_whose_lower_edge_it_reaches():
-    # centres .1, .4, 1.2 (= .3 of 4 s, an edge of tenths that .3 * 10 misses by rounding), 3.9
-    spans = spans_of([0.0, 0.3, 1.1, 3.8], [0.2, 0.5, 1.3, 4.0])
+    # centres .1, .4, 1.2 (= .3 of 4 s, an edge of tenths that .3 * 10 misses by rounding), 3.9, and the end itself
+    spans = spans_of([0.0, 0.3, 1.1, 3.8, 4.0], [0.2, 0.5, 1.3, 4.0, 4.0])
     found = divide(spans, plan_bins("position"))
-    assert found.of_span.tolist() == [0, 1, 3, 9]
+    assert found.of_span.tolist() == [0, 1, 3, 9, 9]
     assert [one.name for one in found.bins][:4] == ["0.00–0.10", "0.10–0.20", "0.20–0.30", "0.30–0.40"]
     assert (found.bins[3].low, found.bins[3].high) == (0.3, 0.4)
 
@@ -64,8 +64,13 @@ def test_classes_of_labels_are_bins_and_other_labels_are_in_none(tmp_path):
         ("position", {"bins": 0}, "--bins 0 is outside 1 to 100. Choose a number in this range. [LP574]"),
         (
             "onset",
+            {"bin_width": 1e-5},
+            "--bin-width 1e-05 is no number of seconds of 0.01 or more. Choose one such as 0.5. [LP574]",
+        ),
+        (
+            "onset",
             {"bin_width": 0.0},
-            "--bin-width 0.0 is no number of seconds above 0. Choose one such as 0.5. [LP574]",
+            "--bin-width 0.0 is no number of seconds of 0.01 or more. Choose one such as 0.5. [LP574]",
         ),
     ],
 )

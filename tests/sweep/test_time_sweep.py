@@ -11,7 +11,9 @@ from helpers.planted import Log, quick, store
 from helpers.span_rows import SPAN_PLAN, write_spans
 from helpers.timed import N_SPANS, N, pooled, timed_corpus
 
+from layerprobe.analysis.similarity.compare_layers import compare_layers
 from layerprobe.analysis.study import study
+from layerprobe.deployment.deploy import deploy
 from layerprobe.probe.cache.store import open_cache
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.run_folder import read_predictions, read_run
@@ -118,7 +120,7 @@ def test_bins_that_too_few_utterances_reach_are_left_out_with_the_reason(tmp_pat
         ("2.0–2.5", "2.5–3.0"), 55
     )
     assert [one["name"] for one in run.plan["time"]["left_out"]] == ["3.0–3.5", "3.5–4.0"]
-    reason = "15 utterances with ratings of arousal, valence reach it, fewer than 20"
+    reason = "it is reached by 15 utterances with ratings of arousal, valence, fewer than 20"
     assert {one["reason"] for one in run.plan["time"]["left_out"]} == {reason}
     assert f"Bin 3.0–3.5 is left out: {reason}." in log.lines
     assert pooled(run).loc["1", "2.5–3.0"] > 0.6
@@ -128,9 +130,24 @@ def test_bins_that_too_few_utterances_reach_are_left_out_with_the_reason(tmp_pat
     assert np.isfinite(kept.ratings).all()
 
 
+def test_bins_narrower_than_the_steps_of_windows_are_noted(corpus, tmp_path):
+    cache, manifest, _ = corpus
+    log = Log()
+    for bins in (N_SPANS, 3 * N_SPANS):
+        plan = quick(manifest, controls=(), weighted_sum_seeds=0, mixes=())
+        time = plan_bins("position", bins=bins)
+        sweep([cache], manifest, plan, out=tmp_path / f"{bins}", time=time, progress=log)
+    assert [line for line in log.lines if line.startswith("An utterance has spans in ")] == [
+        "An utterance has spans in 8.0 of 24 bins on average, so that bins are of different utterances. Take fewer "
+        "(--bins 8), or extract windows at shorter intervals (--every)."
+    ]
+
+
 def test_labels_are_bins_in_any_case(corpus, tmp_path):
     cache, manifest, _ = corpus
-    run = sweep([cache], manifest, quick(manifest), out=tmp_path / "r", time=plan_bins("label"))
+    log = Log()
+    run = sweep([cache], manifest, quick(manifest), out=tmp_path / "r", time=plan_bins("label"), progress=log)
+    assert any(line.startswith("8 bins by label (a, cat, happy, mat, on and 3 others): ridge") for line in log.lines)
     assert pooled(run).drop(columns="").stack().idxmax() == ("1", "happy")
     assert "low" not in run.plan["time"]["bins"][0]
 
@@ -199,6 +216,21 @@ def test_a_run_by_bins_is_read_by_the_analysis_of_whole_utterances(run):
     assert set(found.scores["bin"]) == set(found.predictions.columns["bin"]) == {""}
     assert len(found.table) == len(found.table[["control", "target", "layer"]].drop_duplicates())
     assert len(found.bins.scores) > 0
+
+
+def test_layers_of_a_run_by_bins_are_compared_by_the_means_of_utterances(corpus, run, tmp_path):
+    _, manifest, embeddings = corpus
+    means = embeddings.reshape(N, N_SPANS, 3, -1).astype(np.float64).mean(axis=1).astype(np.float32)
+    averaged = store(tmp_path / "spans.zarr", means, layers=("0", "1", "2"))
+    plain = sweep([averaged], manifest, quick(manifest, weighted_sum_seeds=0, mixes=()), out=tmp_path / "plain")
+    found, expected = (pd.read_csv(compare_layers(one.path)).drop(columns="fingerprint") for one in (run, plain))
+    pd.testing.assert_frame_equal(found.select_dtypes("number"), expected.select_dtypes("number"), rtol=1e-5)
+    assert len(found) > 6
+
+
+def test_a_run_in_time_has_no_predictor(run, tmp_path):
+    with pytest.raises(InputError, match=r"was swept in time, on spans of utterances, .* \[LP579\]"):
+        deploy(run, tmp_path / "p")
 
 
 def test_random_weights_are_probed_in_bins_too(corpus, tmp_path):

@@ -20,11 +20,13 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import PartOf, SweepData
 from layerprobe.probe.sweep.data.inputs import SweepDataset
 from layerprobe.probe.sweep.data.rated_parts import RatedPart, restricted
-from layerprobe.probe.time.bins import NO_BIN, BinPlan, TimeBin, divide
+from layerprobe.probe.time.bins import LABEL, NO_BIN, POSITION, BinPlan, TimeBin, divide
 from layerprobe.probe.time.span_means import SpanMeans, group_means
 from layerprobe.probe.vectors import varies_by_rounding
 
 FEWEST_UTTERANCES, FEWEST_SPEAKERS = 20, 3  # of a bin that is probed
+MOST_REACHED = 0.75  # mean fraction of bins of position that an utterance reaches, below which a note advises fewer
+SHOWN = 5  # labels that a command names
 LISTED = 50  # bins that plan.toml lists as left out
 AT_ONCE = 2**29  # bytes of sums of spans that are held together
 
@@ -113,12 +115,27 @@ class BinnedSweep:
             ],
         }
 
+    def _shown(self) -> str:
+        """Return the first and the last bin, or the first labels, which have most spans."""
+        names = [one.bin.name for one in self.bins]
+        if self.plan.kind != LABEL:
+            return f"{names[0]} to {names[-1]}"
+        return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} others" if len(names) > SHOWN else "")
+
     def notes(self) -> list[str]:
         """Return sentences for a command to print."""
         found = [
-            f"{len(self.bins)} bins by {self.plan.kind} ({self.bins[0].bin.name} to {self.bins[-1].bin.name}): ridge "
+            f"{len(self.bins)} bins by {self.plan.kind} ({self._shown()}): ridge "
             "on the mean of an utterance's spans in each. Mixes, residuals and other probes are of whole utterances."
         ]
+        counts = {one.bin.name: one.counts for one in self.left_out} | {one.bin.name: one.counts for one in self.bins}
+        reached = sum(of_bin["n_utterances"] for of_bin in counts.values()) / max(1, self.n_utterances)
+        if self.plan.kind == POSITION and reached < MOST_REACHED * self.plan.n_bins:
+            found.append(
+                f"An utterance has spans in {reached:.1f} of {self.plan.n_bins} bins on average, so that bins are of "
+                f"different utterances. Take fewer (--bins {max(1, int(reached))}), or extract windows at shorter "
+                "intervals (--every)."
+            )
         for one in self.left_out[:LISTED]:
             found.append(f"Bin {one.bin.name} is left out: {one.reason}.")
         if len(self.left_out) > LISTED:
@@ -188,10 +205,10 @@ def _of_bin(part: RatedPart, reaches: np.ndarray) -> RatedPart | str:
     rows = np.flatnonzero(reaches[part.rows])  # within the part
     data, names = part.data, ", ".join((*part.plan.targets, *part.plan.nominal))
     if len(rows) < FEWEST_UTTERANCES:
-        return f"{len(rows)} utterances with ratings of {names} reach it, fewer than {FEWEST_UTTERANCES}"
+        return f"{_reaching(len(rows), 'utterance')} with ratings of {names}, fewer than {FEWEST_UTTERANCES}"
     n_speakers = len(np.unique(data.groups[rows]))
     if n_speakers < FEWEST_SPEAKERS:
-        return f"{n_speakers} speakers with ratings of {names} reach it, fewer than {FEWEST_SPEAKERS}"
+        return f"{_reaching(n_speakers, 'speaker')} with ratings of {names}, fewer than {FEWEST_SPEAKERS}"
     for split in data.splits:
         if not np.isin(split.test, rows).any():
             return f"no utterance of fold {split.name} with ratings of {names} reaches it"
@@ -213,3 +230,12 @@ def _of_bin(part: RatedPart, reaches: np.ndarray) -> RatedPart | str:
         part_of=PartOf(replace(data, text_residuals=None), rows),
     )
     return RatedPart(part.rows[rows], part.n_utterances, own, plan)
+
+
+def _reaching(n: int, unit: str) -> str:
+    """Return how many utterances or speakers reach a bin.
+
+    >>> _reaching(0, "utterance"), _reaching(1, "speaker"), _reaching(7, "utterance")
+    ('it is reached by no utterance', 'it is reached by 1 speaker', 'it is reached by 7 utterances')
+    """
+    return f"it is reached by {'no' if n == 0 else n} {unit}{'s' if n > 1 else ''}"
