@@ -17,7 +17,7 @@ FEW = ("--epochs", 1, "--hidden", 8, "--batch-size", 4)
 
 
 def make_material(folder: Path, encoder: Path) -> Path:
-    """A corpus of twelve voices with transcripts, small text and speech recognition models, and a tree of EMO-DB."""
+    """A corpus of 24 voices with transcripts, small text and speech recognition models, and a tree of EMO-DB."""
     import soundfile
     from helpers.asr_models import save_ctc
     from helpers.corpus_trees import emo_db
@@ -25,11 +25,11 @@ def make_material(folder: Path, encoder: Path) -> Path:
     from helpers.voices import voice, write_table
 
     rows: list[dict[str, object]] = []
-    for i in range(12):
-        soundfile.write(folder / f"s{i}.wav", voice(1.0, pitch=80 + 9 * i, seed=i), 16_000)
+    for i in range(24):
+        soundfile.write(folder / f"s{i}.wav", voice(1.0, pitch=80 + 5 * i, seed=i), 16_000)
         text = SENTENCES[i % len(SENTENCES)]
         row = {"utterance_id": f"u{i}", "path": f"s{i}.wav", "speaker_id": f"t{i // 2}", "transcript": text}
-        rows.append(row | {"arousal": 1 + i / 2, "valence": 1 + (i * 5 % 12) / 2})
+        rows.append(row | {"arousal": 1 + i / 4, "valence": 1 + (i * 5 % 12) / 2})
     write_table(folder, rows, targets=("arousal", "valence"))
     save_text_model("distilbert", folder / "text")
     save_ctc(folder / "ctc")
@@ -74,6 +74,13 @@ def all_commands(material: Path) -> Iterator[tuple[object, ...]]:
     for shard in ("1/2", "2/2"):
         yield "extract", table, "--encoder", speech, "--out", "m.zarr", "--shard", shard
     yield "cache", "merge", "m.zarr", table
+    yield "extract", table, "--encoder", speech, "--every", 0.25, "--window", 0.5, "--out", "w.zarr"
+    yield "sweep", "w.zarr", table, "--by", "position", "--bins", 2, "--out", "runs/when", *sweep
+    yield "time-map", "runs/when"
+    yield "time-curve", "runs/when"
+    yield "extract", table, "--encoder", "acoustic", "--out", "a.zarr"
+    yield "sweep", "h.zarr", table, "--without", "loudness", "--concepts", "a.zarr", "--out", "runs/without", *sweep
+    yield "erasure", "runs/without"
     for figure in ("curves", "layer-weights", "depth", "best-layer", "gain-over-random", "similarity"):
         yield figure, "runs/controlled"
     yield "sweep", "h.zarr", "r.zarr", table, "--out", "runs/two", *sweep
