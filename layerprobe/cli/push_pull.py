@@ -28,7 +28,7 @@ def push(
     ] = False,
     with_transcripts: Annotated[
         bool,
-        typer.Option("--with-transcripts", help="Include embeddings of transcripts, and word errors by utterance."),
+        typer.Option("--with-transcripts", help="Include embeddings of transcripts, labels of spans and word errors."),
     ] = False,
     public: Annotated[bool, typer.Option("--public", help="Create the repository public; else it is private.")] = False,
     repo_type: RepoType = None,

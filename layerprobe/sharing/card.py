@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from layerprobe.analysis.findings.collect import collect_findings
@@ -16,10 +17,11 @@ from layerprobe.analysis.model_comparison import compare
 from layerprobe.probe.cache.store import Cache
 from layerprobe.probe.metrics import METRIC_NAMES
 from layerprobe.probe.results.run_files import PREDICTIONS
-from layerprobe.probe.results.run_folder import Run
+from layerprobe.probe.results.run_folder import PEAK_SPANS, Run
+from layerprobe.probe.time.bins import LABEL
 from layerprobe.probe.version import layerprobe_version
 from layerprobe.sharing.contents import CACHE_FILES, RUN_FILES, WITH_PREDICTIONS, WITH_TRANSCRIPTS, rule_of
-from layerprobe.sharing.source import RUN, TRAINED, Source
+from layerprobe.sharing.source import RUN, TRAINED, Source, n_labels
 
 FIGURES = ("figures/heatmap.png", "figures/curves.png")  # shown in the README where the run has them
 DESCRIBED = (WITH_PREDICTIONS, WITH_TRANSCRIPTS)  # what is worth a line where it was left out
@@ -65,7 +67,7 @@ def _of_run(source: Source, run: Run, findings: list[Finding] | None) -> Iterato
     )
     yield (
         f"{what}. Made by layerprobe {run.plan['layerprobe_version']}; fingerprint of the run `{run.fingerprint}`. "
-        + _private(source)
+        + _private(source, run)
     )
     yield "## Corpus"
     counts = f"{corpus['n_utterances']} utterances of {corpus['n_speakers']} speakers"
@@ -79,10 +81,18 @@ def _of_run(source: Source, run: Run, findings: list[Finding] | None) -> Iterato
     yield from _results(source, run, findings)
 
 
-def _private(source: Source) -> str:
-    if any(file.path == PREDICTIONS for file in source.files):
-        return f"Audio and transcripts are not part of it; `{PREDICTIONS}` holds ratings and ids of speakers."
-    return "Audio, transcripts, ratings, and ids of utterances and speakers are not part of it."
+def _private(source: Source, run: Run) -> str:
+    labels = run.plan.get("time", {}).get("kind") == LABEL
+    files = {file.path: file.content for file in source.files}
+    if PREDICTIONS in files:
+        peaks = isinstance(files.get(PEAK_SPANS), Path)  # as it is, with labels
+        has = " and which labels of spans each utterance has" if labels else ""
+        of_peaks = f"; `{PEAK_SPANS}` holds labels of spans" if peaks else ""
+        parts = "Audio is" if labels or peaks else "Audio and transcripts are"
+        held = f"`{PREDICTIONS}` holds ratings{',' if labels else ' and'} ids of speakers{has}"
+        return f"{parts} not part of it; {held}{of_peaks}."
+    named = " The bins of its scores are labels of spans, without the utterances that have them." if labels else ""
+    return f"Audio, transcripts, ratings, and ids of utterances and speakers are not part of it.{named}"
 
 
 def _targets(run: Run) -> list[str]:
@@ -155,10 +165,16 @@ def _findings(source: Source, run: Run) -> list[Finding] | None:
 def _of_cache(source: Source, cache: Cache) -> Iterator[str]:
     plan = cache.plan
     yield f"# Embeddings of all layers: {source.name}"
+    n, holds = f"{cache.n_utterances} utterances", ["ids of utterances", "hashes of their audio"]
+    if cache.spans is not None:
+        n = f"{cache.n_utterances} spans of {cache.spans.n_parents} utterances"
+        holds.append("the times of spans")
+        if n_labels(cache):
+            holds.append("their labels, which are the transcript where spans are of spoken text")
     yield (
-        f"Pooled embeddings of {cache.n_utterances} utterances by every layer of {plan.upstream}: a zarr store of "
-        f"format 3 that layerprobe, zarr and xarray open. Fingerprint of the plan `{plan.fingerprint()}`. It holds the "
-        "ids of utterances and hashes of their audio, and neither audio, ratings nor paths."
+        f"Pooled embeddings of {n} by every layer of {plan.upstream}: a zarr store of format 3 that layerprobe, zarr "
+        f"and xarray open. Fingerprint of the plan `{plan.fingerprint()}`. It holds {', '.join(holds[:-1])} and "
+        f"{holds[-1]}, and neither audio, ratings nor paths."
     )
     yield "## Encoder"
     named = (line.partition(": ") for line in plan.lines())

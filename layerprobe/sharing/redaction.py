@@ -16,6 +16,8 @@ URLS = r"(?:file|tar|parquet|arrow)://"  # of files, and of audio within them (`
 ABSOLUTE = re.compile(rf"(?:~[\w.-]*)?[/\\]|{URLS}|[A-Za-z]:[/\\]")  # begins a path of a machine
 PATH_KEYS = ("encoder_folder", "_name_or_path", "name_or_path", "vocab_file", "merges_file", "tokenizer_file")
 IN_TEXT = re.compile(rf"(?<![\w.:/\\-])(?:{URLS}|~[\w.-]*/|/(?=[^/\s])|[A-Za-z]:[\\/])[^\s'\",;)]*")
+# of the reason why an utterance with a span outside of its audio could not be used (`probe.data.spans`)
+LABEL = re.compile(r"(?<= has a span outside of the audio: )(.*?) \(.*\)(?= from \S+ to \S+ s, )", re.DOTALL)
 SPEAKERS = "--same-speaker"  # two names of one speaker, A=B
 
 
@@ -99,19 +101,38 @@ def plan_without_people(plan: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def quarantine_table(content: bytes, *, keep_ids: bool) -> bytes:
+def quarantine_table(content: bytes, *, keep_ids: bool, keep_labels: bool) -> bytes:
     """Return quarantine.csv without paths: the file's name alone, or neither that nor the utterance's id.
 
     Args:
         content: bytes of the table, whose reasons may name the path or the id
         keep_ids: whether ids of utterances and names of files stay
+        keep_labels: whether labels of spans stay, which may be text that was spoken
     """
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     rows = zip(table["path"].tolist(), table["utterance_id"].tolist(), table["reason"].tolist(), strict=True)
-    changed = [_quarantined(path, name, reason, keep_ids=keep_ids) for path, name, reason in rows]
+    changed = [
+        _quarantined(path, name, reason if keep_labels else without_label(reason), keep_ids=keep_ids)
+        for path, name, reason in rows
+    ]
     for k, column in enumerate(("path", "utterance_id", "reason")):
         table[column] = [row[k] for row in changed]
     return table.to_csv(index=False, lineterminator="\n").encode()
+
+
+def without_labels(content: bytes) -> bytes:
+    """Return the table of peaks, ``peak_spans.csv``, with no label of any span."""
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    return table.assign(label="").to_csv(index=False, lineterminator="\n").encode()
+
+
+def without_label(reason: str) -> str:
+    """Return the reason of a quarantined utterance without the label of a span.
+
+    >>> without_label("s.csv has a span outside of the audio: u1#0002 ('so (it is)') from 2 to 3 s, and the …")
+    's.csv has a span outside of the audio: u1#0002 from 2 to 3 s, and the …'
+    """
+    return LABEL.sub(r"\1", reason)
 
 
 def _quarantined(path: str, name: str, reason: str, *, keep_ids: bool) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from layerprobe.probe.cache.layout import CACHE_QUARANTINE, METADATA
+from layerprobe.probe.cache.layout import CACHE_QUARANTINE, METADATA, open_array, open_group, read_array
 from layerprobe.probe.cache.lease import LEASE
 from layerprobe.probe.cache.store import Cache, open_cache
 from layerprobe.probe.cache.verify import verify
@@ -16,7 +16,7 @@ from layerprobe.probe.filesystem import QUARANTINE, is_remote, sha256_of
 from layerprobe.probe.lease import RUN_LEASE, is_held
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_files import LISTED, NOT_PUSHED, PLAN, WHOLE, RunFile, checked_file, read_files
-from layerprobe.probe.results.run_folder import Run, read_run
+from layerprobe.probe.results.run_folder import PEAK_SPANS, Run, read_run
 from layerprobe.probe.toml import toml_document
 from layerprobe.sharing.contents import CACHE_FILES, RUN_FILES, Allowed, Rule, rule_of
 from layerprobe.sharing.redaction import (
@@ -24,6 +24,7 @@ from layerprobe.sharing.redaction import (
     plan_without_people,
     quarantine_table,
     settings_without_paths,
+    without_labels,
     without_paths,
 )
 
@@ -121,7 +122,9 @@ def _run(path: Path, allowed: Allowed) -> Source:
 def _run_content(name: str, file: Path, allowed: Allowed) -> Path | bytes:
     """Return a file of a run, or what is pushed in its place."""
     if name == QUARANTINE:
-        return quarantine_table(file.read_bytes(), keep_ids=allowed.predictions)
+        return quarantine_table(file.read_bytes(), keep_ids=allowed.predictions, keep_labels=allowed.transcripts)
+    if name == PEAK_SPANS and not allowed.transcripts:
+        return without_labels(file.read_bytes())
     if name == REGRESSOR:
         return json_without_paths(file.read_bytes())
     return settings_without_paths(file.read_bytes()) if file.name in MODEL_SETTINGS else file
@@ -158,6 +161,12 @@ def _cache(path: Path, allowed: Allowed, progress: NullProgress | None) -> Sourc
         )
     if damages := verify(path, progress=progress):
         raise InputError("LP832", f"{path}: {len(damages)} files are damaged. Repair them: layerprobe cache repair.")
+    if cache.spans is not None and not allowed.transcripts and (n := n_labels(cache)):
+        raise InputError(
+            "LP882",
+            f"{path} holds the labels of {n} spans with their times, which are the transcript where spans are "
+            "of spoken text. Add --with-transcripts if the corpus' licence allows to pass them on.",
+        )
     files, left_out = [], []
     for name, file in _below(path):
         rule = rule_of(name, CACHE_FILES)
@@ -168,9 +177,15 @@ def _cache(path: Path, allowed: Allowed, progress: NullProgress | None) -> Sourc
         if name == METADATA:
             content = settings_without_paths(file.read_bytes())
         elif name == CACHE_QUARANTINE:
-            content = quarantine_table(file.read_bytes(), keep_ids=True)
+            content = quarantine_table(file.read_bytes(), keep_ids=True, keep_labels=allowed.transcripts)
         files.append(SharedFile.of(f"{path.resolve().name}/{name}", content))
     return Source(CACHE, path, cache.plan.fingerprint(), tuple(files), tuple(left_out), cache)
+
+
+def n_labels(cache: Cache) -> int:
+    """Return how many rows of a span cache have a label on disk, also of utterances of which a span is missing."""
+    array = open_array(open_group(cache.path, "r"), "label")
+    return int((read_array(cache.path, array, slice(0, array.shape[0])).astype(object) != "").sum())
 
 
 def _below(path: Path) -> list[tuple[str, Path]]:
