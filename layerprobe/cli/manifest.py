@@ -206,7 +206,7 @@ def spans(
 
     chosen = options.of_spans()
     check_csv(out)
-    check_free(out, manifest)
+    check_free(out, manifest, inputs=[traces, *([] if options.spans is None else [options.spans])])
     source = read_trace_source(trace_format, traces, targets=options.targets, scales=options.of_scales())
     utterances = read_utterances(manifest, missing_files=True)
     lengths: dict[str, float] = {}
