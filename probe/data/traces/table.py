@@ -17,7 +17,7 @@ from layerprobe.probe.data.span_files.span_table import SPAN_COLUMNS, UTTERANCE
 from layerprobe.probe.data.traces.corpora import is_gold_standard
 from layerprobe.probe.data.traces.source import RaterTrace, Recording, TargetTraces, TraceSource
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.identities import normalise_names
+from layerprobe.probe.identities import normalise_name, normalise_names
 from layerprobe.probe.nearest_path import missing_file
 from layerprobe.probe.problem import Problem
 
@@ -83,7 +83,7 @@ def table_traces(path: Path, targets: Sequence[str] = (), scales: Mapping[str, T
     return TraceSource(
         path.stem,
         recordings.__getitem__,
-        {name.lower(): name for name in recordings},
+        tuple(recordings),
         {name: (name, 0.0) for name in recordings},
         dict(scales or {}),
     )
@@ -112,12 +112,14 @@ def _read(path: Path, target: str, targets: Sequence[str]) -> Samples:
     ratings = {c: _numbers(raw[c], problems) for c in columns}
     problems.raise_if_any()
     log_notes(path, (*table.notes, *([f"decimal commas in {', '.join(decimal)}"] if decimal else [])))
-    utterances = list(normalise_names(cells[UTTERANCE])) if UTTERANCE in cells else [path.stem] * len(cells)
+    utterances = (
+        list(normalise_names(cells[UTTERANCE])) if UTTERANCE in cells else [normalise_name(path.stem)] * len(cells)
+    )
     raters = cells[rater].str.strip().tolist() if rater else [""] * len(cells)
     found: Samples = {}
     for column in columns:
-        name, own = _place(column, target, columns, targets)
-        for key, at in _rows_of(utterances, [own or given for given in raters]).items():
+        name, of_column = _place(column, target, columns, targets)
+        for key, at in _rows_of(utterances, [of_column or given for given in raters]).items():
             found[key[0], name, key[1]] = RaterTrace.in_order(key[1], seconds[at], ratings[column][at])
     return found
 
