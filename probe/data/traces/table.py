@@ -35,9 +35,9 @@ def table_traces(path: Path, targets: Sequence[str] = (), scales: Mapping[str, T
     """Return the traces of a table, or of a folder of tables, CSV, TSV or Parquet.
 
     A table has the columns ``time`` (seconds from the beginning of the utterance) and one for each target, or, as
-    ``TARGET_r1``, for each of its raters. With a column ``utterance_id`` (in any case) it is of several utterances, and else it has
-    the name of one, or of its audio file. With a column ``rater`` each row is of one rater. In a folder of folders each
-    of these is a target, and the columns of its tables are raters.
+    ``TARGET_r1``, for each of its raters. With a column ``utterance_id``, in any case, it is of several utterances, and
+    else it has the name of one, or of its audio file. With a column ``rater`` each row is of one rater. In a folder of
+    folders each of these is a target, and the columns of its tables are raters.
 
     Args:
         path: of the table or folder
