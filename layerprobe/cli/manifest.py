@@ -206,12 +206,13 @@ def spans(
 
     chosen = options.of_spans()
     check_csv(out)
-    check_free(out, manifest)
+    check_free(out, manifest, inputs=[traces, *([] if options.spans is None else [options.spans])])
     source = read_trace_source(trace_format, traces, targets=options.targets, scales=options.of_scales())
     utterances = read_utterances(manifest, missing_files=True)
     lengths: dict[str, float] = {}
     if chosen.path is None:
-        with_traces = [row["path"] for row in utterances.to_dict("records") if source.place(row) is not None]
+        has_traces = [place is not None for place in source.places(utterances)]
+        with_traces = utterances["path"][has_traces].tolist()
         lengths = {path: one[0] for path, one in audio_lengths(with_traces, progress=output.progress).items()}
     rated = rate_spans(
         utterances, chosen.read(utterances), source, lag=options.lag, lengths=lengths, progress=output.progress

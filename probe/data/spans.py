@@ -17,13 +17,13 @@ from layerprobe.probe.data.manifest.table import TABLE_ENDINGS
 from layerprobe.probe.data.remarks import CLIPPED_SPANS, NEAREST_FRAMES, Remark
 from layerprobe.probe.data.span_files.read import read_span_files
 from layerprobe.probe.data.span_files.span_table import LABEL, SPAN_ID, UTTERANCE, read_span_table
+from layerprobe.probe.data.span_times import RESAMPLED, windows, within_audio
 from layerprobe.probe.exceptions import InputError, InvalidAudioError
 from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.span_ids import span_ids
 
 GIVEN = "given intervals"  # what plans begin with whose spans are those of a file
 FRAMES = "frames with their centre inside"  # of a span, as plans state it
-SLACK = 1e-6  # seconds by which a time may be beyond the end because it was rounded
 
 
 class TimedSpan(NamedTuple):
@@ -40,7 +40,7 @@ class UtteranceSpans:
     """The spans of one utterance."""
 
     given: tuple[TimedSpan, ...]  # as the user gave them
-    spans: tuple[TimedSpan, ...]  # as they are pooled, the same with no end beyond that of the utterance
+    spans: tuple[TimedSpan, ...]  # as they are pooled, the same with no time beyond the end of the utterance
     duration: float  # of the utterance, seconds
     remarks: tuple[Remark, ...] = ()
 
@@ -168,7 +168,7 @@ class Windows:
         return None
 
     def of(self, row: Row, duration: float) -> UtteranceSpans:
-        """Return the windows of an utterance; see `windows`."""
+        """Return the windows of an utterance; see `layerprobe.probe.data.span_times.windows`."""
         parent = normalise_name(str(row[UTTERANCE]))
         starts, ends = windows(duration, self.every, self.window)
         names = span_ids([parent] * len(starts), starts.tolist(), ends.tolist())
@@ -187,27 +187,6 @@ class Windows:
 def needs_file(in_plan: str) -> bool:
     """Return whether the spans that a plan states are those of a file, which it does not name."""
     return in_plan.startswith(GIVEN)
-
-
-def windows(duration: float, every: float, window: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return begin and end of windows in seconds, both ``(n_windows,)``.
-
-    The first begins with the utterance. The last one that is whole ends at or before the end of the utterance, and
-    where audio remains behind it one more, which is shorter, ends with it. An utterance not longer than a window is
-    one.
-
-    >>> windows(2.2, 0.5, 1.0)
-    (array([0. , 0.5, 1. , 1.5]), array([1. , 1.5, 2. , 2.2]))
-    >>> windows(0.7, 0.5, 1.0)
-    (array([0.]), array([0.7]))
-    """
-    n_whole = max(0, math.floor((duration - window) / every + SLACK) + 1)
-    n = n_whole
-    if not n_whole or (n_whole - 1) * every + window < duration - SLACK:
-        n += 1
-    starts = np.round(np.arange(n) * every, 9)
-    starts = starts[starts < duration - SLACK] if n > 1 else starts
-    return starts, np.minimum(np.round(starts + window, 9), duration)
 
 
 @dataclass(frozen=True)
@@ -262,16 +241,18 @@ class SpanTable:
     def of(self, row: Row, duration: float) -> UtteranceSpans:
         """Return the spans of an utterance, of which those that end after it are cut."""
         given = self.spans[str(row[UTTERANCE])]
+        spans = []
         for span in given:
-            if not 0 <= span.start < span.end or span.start >= duration - SLACK:
+            times = within_audio(span.start, span.end, duration)
+            if times is None:
                 raise InvalidAudioError(
                     "LP262",
                     f"{self.path} has a span outside of the audio: {span.span_id} ({span.label!r}) from "
                     f"{span.start:g} to {span.end:g} s, and the audio has {duration:.3f} s",
                 )
-        spans = tuple(span._replace(end=min(span.end, duration)) for span in given)
-        n_cut = sum(span.end > duration + SLACK for span in given)
-        return UtteranceSpans(given, spans, duration, (Remark(CLIPPED_SPANS, n_cut),) if n_cut else ())
+            spans.append(span._replace(start=times[0], end=times[1]))
+        n_cut = sum(span.end > duration + RESAMPLED for span in given)
+        return UtteranceSpans(given, tuple(spans), duration, (Remark(CLIPPED_SPANS, n_cut),) if n_cut else ())
 
     def mean_count(self, table: pd.DataFrame, durations: Sequence[float]) -> float:  # noqa: ARG002 - as every source's
         """Return the mean number of spans of rows."""

@@ -104,3 +104,29 @@ def test_what_does_not_fit_is_refused_and_nothing_written(corpus, tmp_path, monk
     assert message in refused("manifest", "spans", "recola", folder, "my.csv", *options)
     assert not (tmp_path / "s.csv").exists()
     assert (tmp_path / "my.csv").read_bytes() == before
+
+
+def test_a_table_of_spans_replaces_nothing_that_is_read_nor_a_file_of_others(corpus, tmp_path):
+    _, manifest = corpus
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    one = folder / "P16_002.csv"
+    one.write_text("time,joy\n0.1,2\n0.3,3\n")
+    (tmp_path / "t.csv").write_text("utterance_id,time,joy\nP16_002,0.1,2\nP16_002,0.3,3\n")
+    (tmp_path / "spoken.csv").write_text("utterance_id,start,end\nP16_002,0,0.4\n")
+    (tmp_path / "mine.toml").write_text('format_version = 1\ncorpus = "x"\n[targets.joy]\nminimum = 1\n')
+    (tmp_path / "link.csv").hardlink_to(tmp_path / "t.csv")
+    before = {path: path.read_bytes() for path in [*tmp_path.glob("*.*"), one]}
+    spoken = ("--spans", tmp_path / "spoken.csv")
+    for traces, options, out, message in (
+        (tmp_path / "t.csv", WINDOWS, tmp_path / "t.csv", f"would replace {tmp_path / 't.csv'}, which is read."),
+        (tmp_path / "t.csv", WINDOWS, tmp_path / "link.csv", f"would replace {tmp_path / 't.csv'}, which is read."),
+        (folder, spoken, tmp_path / "spoken.csv", f"would replace {tmp_path / 'spoken.csv'}, which is read."),
+        (folder, spoken, one, f"would replace a file of {folder}, which is read."),
+        (folder, spoken, tmp_path / "mine.csv", "mine.toml would be replaced, and no table of spans was written with"),
+    ):
+        assert message in refused("manifest", "spans", "table", traces, manifest, *options, "--out", out)
+    assert {path: path.read_bytes() for path in before} == before
+    for _ in range(2):  # its own output is replaced
+        done = run("manifest", "spans", "table", folder, manifest, *spoken, "--out", tmp_path / "s.csv")
+        assert done.exit_code == 0, done.output

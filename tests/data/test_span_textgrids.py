@@ -332,3 +332,14 @@ def test_a_missing_file_is_refused_with_the_nearest_one(tmp_path):
     written(tmp_path / "u1.TextGrid", ALIGNED)
     with pytest.raises(InputError, match=r"u1\.TextGrid.*Give the path of a file of spans\. \[LP180\]$"):
         read_textgrid(Path(tmp_path / "U1.textgrid"))
+
+
+def test_pauses_of_every_aligner_are_silences_and_labels_have_no_outer_blanks(tmp_path):
+    """WebMAUS writes <p:>, others <pau>; a table's labels are stripped, too, so that classes are the same."""
+    labels = ["<p:>", ' hi ""you"" ', "<PAU>", "so\t", "\u00a0"]
+    lines = [f'{k}\n{k + 1}\n"{label}"' for k, label in enumerate(labels)]
+    path = tmp_path / "u.TextGrid"
+    head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "0", "5", "<exists>", "1", '"IntervalTier"']
+    path.write_text("\n".join([*head, '"words"', "0", "5", "5", *lines]) + "\n", encoding="utf-8")
+    assert read_textgrid(path) == [(1, 2, 'hi "you"'), (3, 4, "so")]
+    assert [span.label for span in read_textgrid(path, silences=True)] == ["<p:>", 'hi "you"', "<PAU>", "so", ""]

@@ -11,7 +11,8 @@ import pytest
 
 from layerprobe.probe.data.manifest.schema import ManifestError
 from layerprobe.probe.data.remarks import CLIPPED_SPANS, NEAREST_FRAMES, Remark
-from layerprobe.probe.data.spans import FRAMES, SpanOptions, unused_sentence, windows, with_nearest
+from layerprobe.probe.data.span_times import SHORTEST, windows
+from layerprobe.probe.data.spans import FRAMES, SpanOptions, unused_sentence, with_nearest
 from layerprobe.probe.exceptions import InputError, InvalidAudioError
 
 HEADER = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n{end}\n<exists>\n{n}\n'
@@ -135,6 +136,17 @@ def test_spans_that_end_after_the_audio_are_cut_and_those_outside_are_errors(tmp
     assert source.of(rows[1], 2.1).ends.tolist() == [2.1]
 
 
+def test_a_span_within_two_samples_of_the_end_is_kept_with_the_last_ones(tmp_path):
+    """A table was written by the length of a file at 44.1 kHz, and audio at 16 kHz has a sample less."""
+    source = SpanOptions(csv(tmp_path, "u1,1,2.00002,a", "u1,2,2.00002,b", "u2,2,2.02,late")).read(TWO)
+    rows = TWO.to_dict("records")
+    found = source.of(rows[0], 2.0)
+    assert list(zip(found.starts, found.ends, strict=True)) == [(1.0, 2.0), (2.0 - 2 / 16_000, 2.0)]
+    assert found.remarks == ()
+    with pytest.raises(InvalidAudioError, match="outside of the audio"):
+        source.of(rows[1], 2.0)  # 20 ms later are no rounding
+
+
 @pytest.mark.parametrize("line", ["u1,-0.1,1,a", "u1,1,1,a", "u1,1,0.5,a", "u1,,1,a", "u1,x,1,a", "u1,0,inf,a"])
 def test_a_row_that_is_no_span_is_named_with_its_file(tmp_path, line):
     path = csv(tmp_path, "u1,0,1,a", line)
@@ -208,6 +220,14 @@ def test_a_plan_states_windows_but_not_the_file():
         (2.4, 1.0, 0.5, [(0, 0.5), (1, 1.5), (2, 2.4)]),  # gaps between windows
         (1.8, 1.0, 0.5, [(0, 0.5), (1, 1.5)]),  # audio remains, but no window begins in it
         (0.3, 0.1, 0.1, [(0, 0.1), (0.1, 0.2), (0.2, 0.3)]),  # 0.3 / 0.1 is 2.9999999999999996
+        (88_201 / 44_100, 1.0, 1.0, [(0, 1), (1, 88_201 / 44_100)]),  # one sample more is no window
+        (2.024, 1.0, 1.0, [(0, 1), (1, 2.024)]),
+        (2.026, 1.0, 1.0, [(0, 1), (1, 2), (2, 2.026)]),
+        (2.01, 1.0, 0.5, [(0, 0.5), (1, 1.5)]),  # what remains is not next to a window
+        (2.01, 0.5, 1.0, [(0, 1), (0.5, 1.5), (1, 2), (1.5, 2.01)]),  # the last one overlaps
+        (0.034, 0.01, 0.01, [(0, 0.01), (0.01, 0.02), (0.02, 0.034)]),  # half of windows that are themselves short
+        (0.036, 0.01, 0.01, [(0, 0.01), (0.01, 0.02), (0.02, 0.03), (0.03, 0.036)]),
+        (0.01, 1.0, 1.0, [(0, 0.01)]),
     ],
 )
 def test_windows_are_those_of_hand_arithmetic(duration, every, window, expected):
@@ -225,7 +245,9 @@ def test_windows_cover_every_moment_of_any_duration(rng):
         assert (starts < ends).all()
         assert (starts[1:] <= ends[:-1] + 1e-9).all()
         np.testing.assert_allclose(np.diff(starts), every, atol=1e-8)
-        assert (ends - starts <= window + 1e-8).all()
+        assert (ends - starts <= window + SHORTEST).all()
+        assert (ends[:-1] - starts[:-1] <= window + 1e-8).all()
+        assert (ends - starts >= min(SHORTEST, duration)).all()
 
 
 def test_windows_of_an_utterance_are_named_after_it():

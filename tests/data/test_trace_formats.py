@@ -176,7 +176,7 @@ def test_options_of_tables_are_refused_for_corpora(tmp_path):
 def loaded(source):
     """Everything of a source: by recording, target and rater its times and ratings."""
     found = {}
-    for name in source.recordings.values():
+    for name in source.recordings:
         for target, traces in source.load(name).items():
             own = {"consensus": traces.consensus} if traces.consensus is not None else {}
             for rater, trace in {**{t.rater: t for t in traces.raters}, **own}.items():
@@ -192,6 +192,9 @@ EXPECTED = {
 }
 FORMS = {
     "one table": {"t.csv": "utterance_id,time,arousal_r1,arousal_r2\nu1,0.5,2,4\nu1,0,1,3\nu2,0.25,5,6\n"},
+    "columns with capitals": {
+        "t.csv": "Utterance_ID,TIME,arousal_r1,arousal_r2\nu1,0.5,2,4\nu1,0,1,3\nu2,0.25,5,6\n"
+    },
     "decimal commas": {"t.csv": "utterance_id;Time;arousal_r1;arousal_r2\nu1;0,5;2;4\nu1;0,0;1;3\nu2;0,25;5;6\n"},
     "a row for each rater": {
         "t.tsv": "utterance_id\trater\tseconds\tarousal\nu1\t1\t0\t1\nu1\t2\t0\t3\nu1\t1\t.5\t2\nu1\t2\t.5\t4\n"
@@ -290,6 +293,12 @@ def test_a_table_with_a_fault_is_refused(tmp_path, files, targets, message):
 def test_a_table_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.csv does not exist.*Give a table with time and ratings.*\[LP182\]"):
         read_trace_source("table", tmp_path / "none.csv")
+
+
+def test_a_row_without_an_utterance_is_named(tmp_path):
+    path = write(tmp_path / "t.csv", "utterance_id,time,arousal\nu1,0,1\n ,1,2\n")
+    with pytest.raises(ManifestError, match=r"row 3: utterance_id is empty \[LP140\]"):
+        read_trace_source("table", path)
 
 
 def test_all_faults_of_a_table_are_named_with_their_rows(tmp_path):

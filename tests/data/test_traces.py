@@ -162,7 +162,7 @@ def test_a_mutated_file_of_traces_is_read_or_refused_in_words(tmp_path, trace_fo
         path.write_bytes(mutated(raw, rng))
         try:
             source = read_trace_source(trace_format, path if trace_format == "table" else tmp_path / "in")
-            for recording in source.recordings.values():
+            for recording in source.recordings:
                 for traces in source.load(recording).values():
                     found = span_means(traces, np.arange(3) / 4, np.arange(1, 4) / 4)
                     AgreementSums().add(traces.raters)

@@ -71,3 +71,20 @@ def test_the_lag_that_was_planted_predicts_best_and_others_do_not(corpus, tmp_pa
         found[lag] = pooled(read_run(tmp_path / f"run{lag:g}"), target="tension")[""].max()
     assert found[DELAY] > 0.9
     assert max(found[0.0], found[2.0]) < 0.3
+
+
+def test_windows_of_audio_at_another_rate_are_all_extracted(tmp_path):
+    """Lengths of files at 44.1 kHz, by which windows are written, are no whole number of samples at 16 kHz."""
+    rows, traces = [], []
+    for k in range(4):
+        soundfile.write(tmp_path / f"u{k}.wav", voice(2.1, pitch=100, seed=k, rate=44_100)[: 88_199 + k], 44_100)
+        rows.append({"utterance_id": f"u{k}", "path": f"u{k}.wav", "speaker_id": f"s{k}", "arousal": 4})
+        traces += [(f"u{k}", second / 10, second / 50) for second in range(20)]
+    pd.DataFrame(traces, columns=["utterance_id", "time", "arousal"]).to_csv(tmp_path / "traces.csv", index=False)
+    manifest, table = write_table(tmp_path, rows), tmp_path / "spans.csv"
+    ran("manifest", "spans", "table", tmp_path / "traces.csv", manifest, "--every", 1, "--window", 1, "--out", table)
+    printed = ran("extract", manifest, "--encoder", "acoustic", "--out", tmp_path / "s.zarr", "--spans", table)
+    spans = open_cache(tmp_path / "s.zarr").spans
+    assert (len(spans), spans.n_parents) == (8, 4)
+    assert (spans.end - spans.start > 0.99).all()
+    assert "cut" not in printed

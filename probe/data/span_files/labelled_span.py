@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 # What aligners write where nothing is spoken: Praat and the Montreal Forced Aligner (2.x) leave the label empty, its
-# version 1 writes sil and sp, Kaldi <eps>.
-SILENCES = frozenset(("", "sil", "sp", "<eps>", "<sil>"))
+# version 1 writes sil and sp, Kaldi <eps>, WebMAUS <p:>, others <pau>.
+SILENCES = frozenset(("", "sil", "sp", "<eps>", "<sil>", "<p:>", "<pau>"))
 
 
 class LabelledSpan(NamedTuple):

@@ -32,7 +32,7 @@ def read_textgrid(path: Path | str, tier: str = "", *, silences: bool = False) -
         silences: whether intervals whose label marks silence (`is_silence`) are returned, too
 
     Returns:
-        intervals in the order of time, as ``(start, end, label)`` with times in seconds
+        intervals in the order of time, as ``(start, end, label)`` with times in seconds, labels without outer blanks
 
     Raises:
         InputError: if the file can't be read, has no such tier, the tier has points, or none is named of several
@@ -85,14 +85,14 @@ def _interval(tokens: PraatTokens, tier: str) -> LabelledSpan:
     end = tokens.number(f"the end of an interval of tier {tier!r}")
     if start < 0 or end <= start:
         raise tokens.error(f"an interval of tier {tier!r} runs from {start:g} to {end:g} s")
-    return LabelledSpan(start, end, tokens.text(f"the label of an interval of tier {tier!r}"))
+    return LabelledSpan(start, end, tokens.text(f"the label of an interval of tier {tier!r}").strip())
 
 
 def _point(tokens: PraatTokens, tier: str) -> LabelledSpan:
     time = tokens.number(f"the time of a point of tier {tier!r}")
     if time < 0:
         raise tokens.error(f"a point of tier {tier!r} is at {time:g} s, before the recording starts")
-    return LabelledSpan(time, time, tokens.text(f"the label of a point of tier {tier!r}"))
+    return LabelledSpan(time, time, tokens.text(f"the label of a point of tier {tier!r}").strip())
 
 
 def _domain(tokens: PraatTokens, what: str) -> None:

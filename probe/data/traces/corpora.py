@@ -47,8 +47,7 @@ def conversation_traces(folder: Path) -> TraceSource:
         return {target: _of_parts(files, target, of_conversation[name]) for target in SAM}
 
     scales = {name: Target(msp.LOW, msp.HIGH, meaning) for name, meaning in SAM.items()}
-    names = {name.lower(): name for name in of_conversation}
-    return TraceSource(msp.CORPUS, load, names, utterances, scales, tuple(remarks))
+    return TraceSource(msp.CORPUS, load, tuple(of_conversation), utterances, scales, tuple(remarks))
 
 
 def _of_parts(files: msp.Annotations, target: str, parts: list[tuple[str, float]]) -> TargetTraces:
@@ -97,7 +96,7 @@ def recola_traces(folder: Path) -> TraceSource:
         return {target: _columns(read_traces(path, separator=recola.SEPARATOR)) for target, path in of_targets.items()}
 
     scales = {name: Target(-1.0, 1.0, SAM[name]) for name in found}
-    return TraceSource("RECOLA", load, {name.lower(): name for name in names}, {}, scales)
+    return TraceSource("RECOLA", load, tuple(names), {}, scales)
 
 
 def _columns(traces: Traces) -> TargetTraces:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from layerprobe.probe.data.audio_hashes import Row, span_of
+from layerprobe.probe.data.audio_hashes import span_of
 from layerprobe.probe.data.importers.base import ROUNDING
 from layerprobe.probe.data.manifest.schema import Target
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.identities import normalise_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +55,48 @@ class TraceSource:
 
     corpus: str
     load: Callable[[str], Recording]  # by the name of a recording
-    recordings: dict[str, str]  # the name of a recording, by that of its audio file without ending, in lower case
+    recordings: tuple[str, ...]  # their names, which are those of audio files without ending, in any case
     utterances: dict[str, tuple[str, float]] = field(default_factory=dict)  # by utterance_id: the recording, and the
     # time in it at which the utterance begins, in seconds
     scales: dict[str, Target] = field(default_factory=dict)  # of targets whose scale is known
     remarks: tuple[str, ...] = ()
 
-    def place(self, row: Row) -> tuple[str, float] | None:
-        """Return the recording of a manifest's row, and the time in it at which the utterance begins.
+    def places(self, utterances: pd.DataFrame) -> list[tuple[str, float] | None]:
+        """Return the recording of each row of a manifest, and the time in it at which the utterance begins.
 
         An utterance is found by its id, or else by its audio file, of which it may be a part. None if there is none.
+
+        Raises:
+            InputError: if traces have the name of two audio files, or an audio file that of two traces
         """
-        if (found := self.utterances.get(str(row["utterance_id"]))) is not None:
-            return found
-        name = self.recordings.get(Path(str(row["path"])).stem.lower())
-        return None if name is None else (name, span_of(row).get("start", 0.0))
+        exact: dict[str, set[str]] = defaultdict(set)
+        in_any_case: dict[str, set[str]] = defaultdict(set)
+        for name in self.recordings:
+            exact[normalise_name(name)].add(name)
+            in_any_case[normalise_name(name).lower()].add(name)
+        file_of: dict[str, str] = {}
+        found: list[tuple[str, float] | None] = []
+        for row in utterances.to_dict("records"):
+            if (place := self.utterances.get(normalise_name(str(row["utterance_id"])))) is not None:
+                found.append(place)
+                continue
+            file = str(row["path"])
+            stem = normalise_name(Path(file).stem)
+            of_file = exact.get(stem) or in_any_case.get(stem.lower())
+            if not of_file:
+                found.append(None)
+                continue
+            name, *others = sorted(of_file)
+            if others:
+                raise _ambiguous(f"the traces {name!r} and {others[0]!r} are both named like the audio file {file}")
+            if (other := file_of.setdefault(name, file)) != file:
+                raise _ambiguous(f"the traces {name!r} are named like two audio files, {other} and {file}")
+            found.append((name, span_of(row).get("start", 0.0)))
+        return found
+
+
+def _ambiguous(fault: str) -> InputError:
+    return InputError("LP183", f"{fault}. Name traces by utterance_id.")
 
 
 def within_scale(traces: TargetTraces, scale: Target | None) -> tuple[TargetTraces, int]:

@@ -60,12 +60,11 @@ def rate_spans(
         progress: of recordings
 
     Raises:
-        InputError: if no utterance has traces, or no span has a rating
+        InputError: if no utterance has traces, some may be of several, or no span has a rating
     """
     dropped = Counter[str]()
     chosen: list[tuple[str, float, int, tuple[TimedSpan, ...]]] = []
-    for k, row in enumerate(utterances.to_dict("records")):
-        place = source.place(row)
+    for k, (row, place) in enumerate(zip(utterances.to_dict("records"), source.places(utterances), strict=True)):
         if place is None:
             dropped["without traces"] += 1
             continue
@@ -76,7 +75,7 @@ def rate_spans(
         chosen.append((*place, k, of_row))
     if not chosen:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in dropped.items())
-        names = (utterances["utterance_id"].iloc[0], next(iter([*source.utterances, *source.recordings.values()])))
+        names = (utterances["utterance_id"].iloc[0], next(iter([*source.utterances, *source.recordings])))
         raise InputError(
             "LP183",
             f"no utterance can be rated: {reasons} (first utterance: {names[0]}; first of the traces: {names[1]}). "

@@ -17,7 +17,7 @@ from layerprobe.probe.data.span_files.span_table import SPAN_COLUMNS, UTTERANCE
 from layerprobe.probe.data.traces.corpora import is_gold_standard
 from layerprobe.probe.data.traces.source import RaterTrace, Recording, TargetTraces, TraceSource
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.identities import normalise_names
+from layerprobe.probe.identities import normalise_name, normalise_names
 from layerprobe.probe.nearest_path import missing_file
 from layerprobe.probe.problem import Problem
 
@@ -35,9 +35,9 @@ def table_traces(path: Path, targets: Sequence[str] = (), scales: Mapping[str, T
     """Return the traces of a table, or of a folder of tables, CSV, TSV or Parquet.
 
     A table has the columns ``time`` (seconds from the beginning of the utterance) and one for each target, or, as
-    ``TARGET_r1``, for each of its raters. With a column ``utterance_id`` it is of several utterances, and else it has
-    the name of one, or of its audio file. With a column ``rater`` each row is of one rater. In a folder of folders each
-    of these is a target, and the columns of its tables are raters.
+    ``TARGET_r1``, for each of its raters. With a column ``utterance_id``, in any case, it is of several utterances, and
+    else it has the name of one, or of its audio file. With a column ``rater`` each row is of one rater. In a folder of
+    folders each of these is a target, and the columns of its tables are raters.
 
     Args:
         path: of the table or folder
@@ -83,7 +83,7 @@ def table_traces(path: Path, targets: Sequence[str] = (), scales: Mapping[str, T
     return TraceSource(
         path.stem,
         recordings.__getitem__,
-        {name.lower(): name for name in recordings},
+        tuple(recordings),
         {name: (name, 0.0) for name in recordings},
         dict(scales or {}),
     )
@@ -99,10 +99,10 @@ def _read(path: Path, target: str, targets: Sequence[str]) -> Samples:
     """Return the traces of one table; ``target`` is that of its folder, '' where the columns are targets."""
     table = read_text_table(path, wanted=lambda _: True)
     cells = table.cells
-    time, rater = _column(cells, TIME), _column(cells, RATER)
+    time, rater, utterance = _column(cells, TIME), _column(cells, RATER), _column(cells, (UTTERANCE,))
     if time is None:
         raise InputError("LP182", f"{path} has no column time. Name the column of seconds so, and those of ratings.")
-    columns = [c for c in map(str, cells) if c not in (time, rater, UTTERANCE, *SPAN_COLUMNS)]
+    columns = [c for c in map(str, cells) if c not in (time, rater, utterance, *SPAN_COLUMNS)]
     columns = [c for c in columns if (~cells[c].str.strip().str.lower().isin(EMPTY)).any()]
     if not target:
         columns = _of_targets(path, cells, columns, targets)
@@ -110,14 +110,17 @@ def _read(path: Path, target: str, targets: Sequence[str]) -> Samples:
     raw, decimal = with_decimal_points(cells, [time, *columns], problems)
     seconds = _numbers(raw[time], problems, may_be_empty=False)
     ratings = {c: _numbers(raw[c], problems) for c in columns}
+    own = normalise_name(path.stem)
+    utterances = normalise_names(cells[utterance]) if utterance else [own] * len(cells)
+    unnamed = np.array([not name for name in utterances], dtype=bool)
+    problems.add(np.flatnonzero(unnamed), lambda _: Problem("LP140", "utterance_id is empty"))
     problems.raise_if_any()
     log_notes(path, (*table.notes, *([f"decimal commas in {', '.join(decimal)}"] if decimal else [])))
-    utterances = list(normalise_names(cells[UTTERANCE])) if UTTERANCE in cells else [path.stem] * len(cells)
     raters = cells[rater].str.strip().tolist() if rater else [""] * len(cells)
     found: Samples = {}
     for column in columns:
-        name, own = _place(column, target, columns, targets)
-        for key, at in _rows_of(utterances, [own or given for given in raters]).items():
+        name, of_column = _place(column, target, columns, targets)
+        for key, at in _rows_of(utterances, [of_column or given for given in raters]).items():
             found[key[0], name, key[1]] = RaterTrace.in_order(key[1], seconds[at], ratings[column][at])
     return found
 
