@@ -74,7 +74,7 @@ class Erasures:
                 {
                     "name": concept.name,
                     "kind": "classes" if concept.is_nominal else "numbers",
-                    "columns": list(concept.columns),
+                    "columns": [] if concept.of_speakers else list(concept.columns),  # names of people
                     "source": concept.source,
                     "path": concept.path,
                     "n_known": int(concept.known.sum()),
