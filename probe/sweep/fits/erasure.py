@@ -25,6 +25,7 @@ from layerprobe.probe.tasks.targets import ProbeTargets
 
 REPEATS = 5  # of random directions for each erasure
 RANDOM_STREAM = 28  # of the generator, so that no control has the same numbers
+SHOWN = 2  # columns of a concept in a sentence at most
 FEWEST_KNOWN = 3  # training utterances with a concept from which a probe of it is trained
 
 
@@ -57,6 +58,15 @@ class Erasures:
         """Return codes of the classes of a concept, or its numbers, of all utterances."""
         concept = self.concepts[name]
         return concept.values if concept.is_nominal else self.numbers[name][split.name]
+
+    def notes(self) -> list[str]:
+        """Return a sentence for each concept, with what its values are; no speaker is named."""
+        lines = []
+        for concept in self.concepts.values():
+            shown, n = ", ".join(concept.columns[:SHOWN]), len(concept.columns)
+            values = f"{n} speakers" if concept.of_speakers else f"{shown} …" if n > SHOWN else shown
+            lines.append(f"Concept {concept.name}: {values}, from {concept.source}.")
+        return lines
 
     def to_toml(self) -> dict[str, Any]:
         """Return what the table ``[erasure]`` of plan.toml has of concepts and their erasures."""
