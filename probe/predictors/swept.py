@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from layerprobe.probe.cache.store import Cache, open_cache
+from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.filesystem import is_remote, resolve
-from layerprobe.probe.results.run_folder import Run
+from layerprobe.probe.results.run_folder import Run, read_predictions
 from layerprobe.probe.results.sweep_plan import SweepPlan
 from layerprobe.probe.sweep.data.covariates import Covariate, LayerCovariate, TranscriptCovariate
 from layerprobe.probe.sweep.data.inputs import SweepDataset, encoder_names, make_dataset
@@ -77,14 +78,19 @@ def read_swept(run: Run, *, caches: Sequence[Cache | Path | str] = (), manifest:
     encoders = [opened.cache(table) for table in recorded.encoders]
     random_weights = [opened.cache(table) for table in recorded.random_weights]
     covariates = [_covariate(table, opened) for table in recorded.covariates]
+    corpus = run.plan["corpus"]
+    all_held_out = corpus.get("n_held_out") == corpus.get("n_utterances")
+    # a predictor erases nothing: caches of concepts are read where only they show which utterances were swept
+    concepts = [] if all_held_out else [opened.cache(table) for table in recorded.erasure.get("caches", ())]
     opened.check_all_used()
     path = _manifest(recorded, run, manifest)
-    inputs = prepare_recorded(recorded, encoders, path, random_weights, covariates, {})
+    inputs = prepare_recorded(replace(recorded, erasure={}), encoders, path, random_weights, covariates, {})
     content = inputs.manifest.content_hash(recorded.plan.group_by)
     if content != recorded.content:
         raise _changed(run, f"{path} has other ratings (content {content}, then {recorded.content})")
-    others = [*random_weights, *(cache for covariate in covariates for cache in covariate.caches)]
-    dataset = make_dataset([*encoders, *others], inputs.manifest, inputs.plan)
+    others = [*random_weights, *(cache for covariate in covariates for cache in covariate.caches), *concepts]
+    rated = _held_out_rows(inputs.manifest, run) if recorded.erasure and all_held_out else inputs.manifest
+    dataset = make_dataset([*encoders, *others], rated, inputs.plan)
     named = dict(zip(encoder_names(encoders), encoders, strict=True))
     scales = {name: (target.minimum, target.maximum) for name, target in inputs.manifest.header.targets.items()}
     return SweptData(run, inputs.plan, dataset, named, inputs.manifest.path, scales)
@@ -138,6 +144,12 @@ class _Opened:
 
 def _covariate(table: dict[str, Any], opened: _Opened) -> Covariate:
     return LayerCovariate(opened.cache(table), table["layer"]) if "layer" in table else TranscriptCovariate()
+
+
+def _held_out_rows(manifest: Manifest, run: Run) -> Manifest:
+    """Return a manifest with the held-out utterances of a run alone; those that a cache of concepts lacked are none."""
+    held_out = read_predictions(run.path).utterance_id.tolist()
+    return replace(manifest, table=manifest.table[manifest.table["utterance_id"].isin(held_out)])
 
 
 def _manifest(recorded: RecordedSweep, run: Run, given: Path | str | None) -> Path:

@@ -6,8 +6,11 @@ identity. What is computed is what erasing and then fitting would give:
 
 * features are standardised on the training rows of an outer split, and not again after the erasure;
 * an eraser is fitted on all training rows of an outer split, so the test speakers have no part in it;
-* a penalty, relative to the mean eigenvalue of the Gram matrix of the split's features before any erasure, is chosen on
-  the split's inner folds, of which at most `INNER_FOLDS` are left: neighbouring ones are joined.
+* a penalty, relative to the mean eigenvalue of the Gram matrix of each training set's features before any erasure, is
+  chosen on the split's inner folds, of which at most `INNER_FOLDS` are left: neighbouring ones are joined.
+
+With nothing erased this is `probe.solvers.ridge.nested_ridge`, but that features are not standardised again on each
+inner training set, and that inner folds are joined.
 """
 
 from __future__ import annotations
@@ -52,17 +55,18 @@ class _TrainingSet:
     held_out: np.ndarray  # (n_held_out,) positions of those that are predicted
     vectors: np.ndarray  # (n_directions, n_directions)
     eigenvalues: np.ndarray  # (n_directions,), 0 or more
+    mean_eigenvalue: float  # with those that are left out or 0, of the smaller Gram matrix; 1 for a constant layer
     predicted: np.ndarray  # (n_held_out, n_directions), less the mean of the training rows, times the vectors
 
-    def path(self, right: np.ndarray, penalties: np.ndarray, erased: Directions | None) -> np.ndarray:
-        """Return coefficients of features before the erasure, ``(n_penalties, n_directions, n_targets)``.
+    def path(self, right: np.ndarray, alphas: np.ndarray, erased: Directions | None) -> np.ndarray:
+        """Return coefficients of features before the erasure, ``(n_alphas, n_directions, n_targets)``.
 
         Args:
             right: features times centred ratings, in the basis of the vectors, ``(n_directions, n_targets)``
-            penalties: absolute, ``(n_penalties,)``
+            alphas: penalties relative to the mean eigenvalue, ``(n_alphas,)``
             erased: in the basis of the split; None for nothing
         """
-        inverse = 1 / (self.eigenvalues + penalties[:, None])  # (n_penalties, n_directions)
+        inverse = 1 / (self.eigenvalues + self.mean_eigenvalue * alphas[:, None])  # (n_alphas, n_directions)
         if erased is None or not erased.rank:
             return np.asarray(inverse[:, :, None] * right)
         # (A' G A + penalty)^-1 A' r with A = I - read write', whose update of G has the columns [write, G read]
@@ -73,7 +77,7 @@ class _TrainingSet:
         eye = np.eye(erased.rank)
         middle = np.block([[np.zeros_like(eye), -eye], [-eye, -at.read.T @ seen]])  # inverse of [[C'GC, -1], [-1, 0]]
         weighted = inverse[:, :, None] * update
-        small = middle + update.T @ weighted  # (n_penalties, 2 rank, 2 rank)
+        small = middle + update.T @ weighted  # (n_alphas, 2 rank, 2 rank)
         q = np.linalg.solve(small, weighted.transpose(0, 2, 1) @ right)
         w = inverse[:, :, None] * right - weighted @ q
         return np.asarray(w - at.read @ (at.write.T @ w))
@@ -101,7 +105,6 @@ class SplitRidge:
         self.basis = z.T @ vectors[:, kept] / np.sqrt(self.eigenvalues) if is_dual else vectors[:, kept]
         self.train = z @ self.basis
         self.test = self.standardiser(x[split.test]) @ self.basis
-        self.penalties = self.alphas * (float(eigenvalues.sum()) / len(eigenvalues) or 1.0)
         self._last: tuple[np.ndarray, list[_Ratings]] | None = None
 
     @cached_property
@@ -160,7 +163,7 @@ class SplitRidge:
         errors, totals, squares = np.zeros((3, len(self.alphas), y.shape[1]))
         n = len(self.split.train)
         for one, (right, mean) in zip(self._inner, self._ratings(y)[1:], strict=True):
-            w = one.path(right, self.penalties, erased)
+            w = one.path(right, self.alphas, erased)
             prediction = one.predicted @ w + mean
             errors += np.square(prediction - y[self.split.train[one.held_out]]).sum(axis=1)
             totals += prediction.sum(axis=1)
@@ -192,7 +195,7 @@ class SplitRidge:
         """
         (right, mean), number = self._ratings(y)[0], np.searchsorted(self.alphas, alpha)
         used = np.unique(number)
-        w = self._outer.path(right, self.penalties[used], erased)
+        w = self._outer.path(right, self.alphas[used], erased)
         w = w[np.searchsorted(used, number), :, np.arange(len(number))].T
         return np.asarray(self._outer.predicted @ w + mean)
 
@@ -210,7 +213,9 @@ class SplitRidge:
     @cached_property
     def _outer(self) -> _TrainingSet:
         n, k = len(self.train), len(self.eigenvalues)
-        return _TrainingSet(np.arange(n), np.arange(0), np.eye(k), self.eigenvalues, self.test)
+        return _TrainingSet(
+            np.arange(n), np.arange(0), np.eye(k), self.eigenvalues, self._mean(self.eigenvalues, n), self.test
+        )
 
     @cached_property
     def _inner(self) -> list[_TrainingSet]:
@@ -224,7 +229,11 @@ class SplitRidge:
         features = self.train[rows] - mean
         eigenvalues, vectors = np.linalg.eigh(features.T @ features)
         predicted = (self.train[held_out] - mean) @ vectors
-        return _TrainingSet(rows, held_out, vectors, np.maximum(eigenvalues, 0.0), predicted)
+        eigenvalues = np.maximum(eigenvalues, 0.0)
+        return _TrainingSet(rows, held_out, vectors, eigenvalues, self._mean(eigenvalues, len(rows)), predicted)
+
+    def _mean(self, eigenvalues: np.ndarray, n_train: int) -> float:
+        return float(eigenvalues.sum()) / min(n_train, self.n_features) or 1.0
 
 
 def _class_sums(rows: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -168,8 +168,8 @@ def sweep(  # noqa: PLR0913 - each is a choice that a user can make
         progress.log(line)
     settings |= {"time": binned.to_toml() if binned is not None else described_time} if time is not None else {}
     erasures = sources.read(dataset, studied)
-    for concept in erasures.concepts.values():
-        progress.log(f"Concept {concept.name}: {', '.join(concept.columns[:2])} … ({concept.source}).")
+    for line in erasures.notes():
+        progress.log(line)
     inputs = TaskInputs(probed, dataset, plan.device, features, binned, erasures)
     choose_algebra(plan.device)  # an error about it before any work
     partial_results = PartialResults(out, fingerprint, dataset.data.utterance_ids)

@@ -7,6 +7,7 @@ import pytest
 
 from layerprobe.probe.solvers.erased_ridge import INNER_FOLDS, SplitRidge
 from layerprobe.probe.solvers.leace import Eraser, fit_leace
+from layerprobe.probe.solvers.ridge import DEFAULT_ALPHAS, nested_ridge
 from layerprobe.probe.splits import Split, fold_splits
 
 ALPHAS = (1e-4, 1e-2, 1.0, 100.0)
@@ -24,13 +25,13 @@ def direct(x, y, split, eraser):
     """Erase, then fit every penalty on every inner fold by normal equations, and refit: slow and obvious."""
     mean, std = x[split.train].mean(axis=0), x[split.train].std(axis=0)
     z = (x - mean) / std
-    gram = (z[split.train].T @ z[split.train]).trace() / min(len(split.train), x.shape[1])
     erased = eraser(z) if eraser else z
 
     def fitted(train, test, alpha):
         centre, level = erased[train].mean(axis=0), y[train].mean(axis=0)
-        rows = erased[train] - centre
-        w = np.linalg.solve(rows.T @ rows + alpha * gram * np.eye(x.shape[1]), rows.T @ (y[train] - level))
+        rows, before = erased[train] - centre, z[train] - z[train].mean(axis=0)
+        scale = np.square(before).sum() / min(len(train), x.shape[1])
+        w = np.linalg.solve(rows.T @ rows + alpha * scale * np.eye(x.shape[1]), rows.T @ (y[train] - level))
         return (erased[test] - centre) @ w + level
 
     errors = np.zeros((len(ALPHAS), y.shape[1]))
@@ -64,6 +65,35 @@ def test_it_equals_erasing_and_then_fitting(rng, shape, kind):
         assert kind == "none" or np.abs(plain.prediction - prediction).max() > 1e-2
 
 
+@pytest.mark.parametrize("shape", [(200, 40), (60, 90), (64, 50)])
+def test_with_nothing_erased_it_is_the_plain_ridge(rng, shape):
+    """Exactly, for features of mean 0 and standard deviation 1 in each fold, which no inner set standardises anew."""
+    n, d = shape
+    splits = fold_splits(np.arange(n) // 4, n_folds=5, n_inner_folds=4, rng=rng)
+    x, signs = np.empty((n, d)), np.array([-1.0, 1.0])
+    for split in splits:
+        m = len(split.test)
+        x[split.test] = rng.permuted(np.repeat(signs, m // 2)[:, None].repeat(d, axis=1), axis=0)
+    y = x[:, :3] @ rng.normal(size=(3, 2)) + 2 * rng.normal(size=(n, 2))
+    plain = nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS)
+    for split, expected in zip(splits, plain, strict=True):
+        fit = SplitRidge(x, split, alphas=DEFAULT_ALPHAS).fit(y)
+        np.testing.assert_allclose(fit.inner_errors, expected.inner_errors, rtol=1e-8)
+        np.testing.assert_array_equal(fit.alpha, expected.alpha)
+        np.testing.assert_allclose(fit.prediction, expected.prediction, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(200, 100), (384, 256)])
+def test_with_nothing_erased_it_chooses_the_penalties_of_the_plain_ridge(rng, shape):
+    n, d = shape
+    x = rng.normal(size=(n, d))
+    y = x[:, :5].sum(axis=1, keepdims=True) + 3 * rng.normal(size=(n, 2))
+    splits = fold_splits(np.arange(n) % 20, n_folds=5, n_inner_folds=4, rng=rng)
+    plain = nested_ridge(x, y, splits=splits, alphas=DEFAULT_ALPHAS)
+    found = [SplitRidge(x, split, alphas=DEFAULT_ALPHAS).fit(y).alpha for split in splits]
+    assert sum((a == b.alpha).sum() for a, b in zip(found, plain, strict=True)) >= 9  # of 10
+
+
 def test_moments_of_inner_predictions_are_those_of_the_rows(rng):
     x, concept, y, splits = made(rng, 120, 10)
     ridge = SplitRidge(x, splits[0], alphas=(1.0,))
@@ -76,7 +106,8 @@ def test_moments_of_inner_predictions_are_those_of_the_rows(rng):
         rows, test = ridge.train[~out], ridge.train[out]
         erased = [a - a @ directions.read @ directions.write.T for a in (rows, test)]
         centre, level = erased[0].mean(axis=0), y[inner.train].mean(axis=0)
-        gram = (erased[0] - centre).T @ (erased[0] - centre) + ridge.penalties[0] * np.eye(len(centre))
+        scale = np.square(rows - rows.mean(axis=0)).sum() / min(rows.shape)  # at a relative penalty of 1
+        gram = (erased[0] - centre).T @ (erased[0] - centre) + scale * np.eye(len(centre))
         right = (erased[0] - centre).T @ (y[inner.train] - level)
         predictions[out] = (erased[1] - centre) @ np.linalg.solve(gram, right) + level
     np.testing.assert_allclose(fit.inner_mean, predictions.mean(axis=0), rtol=1e-8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 
@@ -124,6 +125,9 @@ def test_the_plan_states_what_was_erased(run):
     assert known["loudness"] == ("numbers", N)
     assert known["f0"] == ("numbers", N - 4)  # without a voiced frame there is no F0
     assert len(table["caches"]) == 2
+    (speakers,) = (c for c in table["concepts"] if c["name"] == "speaker")
+    assert (speakers["kind"], speakers["columns"]) == ("classes", [])  # a run names no person in its plan
+    assert not re.search(r"\bs\d+\b", (run.path / "plan.toml").read_text())
 
 
 def test_plain_rows_are_those_of_a_sweep_without_erasure(run, corpus):

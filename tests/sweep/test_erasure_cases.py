@@ -78,6 +78,14 @@ def test_a_target_of_one_gender_keeps_its_score_without_gender(run):
     np.testing.assert_array_equal(*predictions)  # among women gender is constant, so that no direction is erased
 
 
+def test_each_score_stands_once_though_targets_are_rated_on_different_utterances(run, corpus):
+    assert not run.scores.duplicated([c for c in run.scores.columns if c != "value"]).any()
+    alone = swept(corpus, "arousal", group_by="session", targets=("arousal",))
+    for metric in ("concept_r_before", "concept_r_refit", "concept_rank"):  # of all utterances, which rate arousal
+        np.testing.assert_array_equal(values_of(run, metric), values_of(alone, metric))
+        assert len(values_of(run, metric)) > 0
+
+
 def test_the_planted_concept_is_removed_with_fewer_rows_than_features(run):
     plain, erased, random = (
         values_of(run, "pearson", target="arousal", layer="0", erased=e, fold="pooled", probe="ridge", baseline="")[0]

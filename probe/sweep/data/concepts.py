@@ -70,19 +70,27 @@ def open_concept_caches(caches: Sequence[Cache | ConceptCache | Path | str]) -> 
     """Return the caches of concepts, ``PATH`` or ``PATH@LAYER``, opened.
 
     Raises:
-        InputError: if there is none at a path, or it lacks the layer
+        InputError: if there is none at a path, it lacks the layer, or its rows are spans
     """
-    opened = []
-    for given in caches:
-        if isinstance(given, Cache | ConceptCache):
-            opened.append(given if isinstance(given, ConceptCache) else ConceptCache(given, ""))
-            continue
-        path, _, layer = str(given).rpartition("@") if "@" in Path(given).name else (str(given), "", "")
-        cache = open_cache(path)
-        if layer and layer not in cache.plan.layers:
-            raise InputError("LP594", f"{path} has no layer {layer!r}; it has {', '.join(cache.plan.layers)}.")
-        opened.append(ConceptCache(cache, layer))
+    opened = [_open(given) for given in caches]
+    for cache in (one.cache for one in opened):
+        if cache.spans is not None:
+            raise InputError(
+                "LP594",
+                f"{cache.path} has a row for each span of an utterance, and concepts are of whole utterances. Extract "
+                "the concepts without --spans and --every, and give that cache.",
+            )
     return opened
+
+
+def _open(given: Cache | ConceptCache | Path | str) -> ConceptCache:
+    if isinstance(given, Cache | ConceptCache):
+        return given if isinstance(given, ConceptCache) else ConceptCache(given, "")
+    path, _, layer = str(given).rpartition("@") if "@" in Path(given).name else (str(given), "", "")
+    cache = open_cache(path)
+    if layer and layer not in cache.plan.layers:
+        raise InputError("LP594", f"{path} has no layer {layer!r}; it has {', '.join(cache.plan.layers)}.")
+    return ConceptCache(cache, layer)
 
 
 def read_concepts(names: Sequence[str], dataset: SweepDataset, caches: Sequence[ConceptCache]) -> list[Concept]:

@@ -167,8 +167,16 @@ def transcripts(dataset: SweepDataset) -> list[str] | None:
 
 
 def row_indices(cache: Cache, dataset: SweepDataset) -> np.ndarray:
-    """Return the rows of a cache that hold the utterances of a dataset, ``(n_utterances,)``."""
-    return np.asarray(pd.Index(cache.utterance_ids).get_indexer(pd.Index(dataset.data.utterance_ids)))
+    """Return the rows of a cache that hold the utterances of a dataset, ``(n_utterances,)``.
+
+    Raises:
+        ValueError: if it lacks one, whose number would read another row
+    """
+    found = np.asarray(pd.Index(cache.utterance_ids).get_indexer(pd.Index(dataset.data.utterance_ids)))
+    if (found < 0).any():
+        name = dataset.data.utterance_ids[int(np.argmin(found))]
+        raise ValueError(f"{cache.path} lacks {int((found < 0).sum())} of {len(found)} utterances, such as {name}")
+    return found
 
 
 def encoder_names(caches: list[Cache]) -> list[str]:

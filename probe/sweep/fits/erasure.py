@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerprobe.probe.results.erased import AFTER, BEFORE, CONCEPT_ONLY, RANK, REFIT, REFIT_BEFORE, random_name
-from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults
+from layerprobe.probe.results.predictions import NO_RESULTS, ProbeResults, SweepData
 from layerprobe.probe.results.run_folder import POOLED
 from layerprobe.probe.solvers.backends import Algebra
 from layerprobe.probe.solvers.concept_probes import ConceptProbe, Decoded
@@ -25,6 +25,7 @@ from layerprobe.probe.tasks.targets import ProbeTargets
 
 REPEATS = 5  # of random directions for each erasure
 RANDOM_STREAM = 28  # of the generator, so that no control has the same numbers
+SHOWN = 2  # columns of a concept in a sentence at most
 FEWEST_KNOWN = 3  # training utterances with a concept from which a probe of it is trained
 
 
@@ -53,10 +54,19 @@ class Erasures:
         """Return the name of each erasure in scores, with its concepts."""
         return [(TOGETHER.join(names), names) for names in self.erased]
 
-    def values(self, name: str, part: RatedPart, split: Split) -> np.ndarray:
-        """Return codes of the classes of a concept, or its numbers, of the rows of a part."""
+    def values(self, name: str, split: Split) -> np.ndarray:
+        """Return codes of the classes of a concept, or its numbers, of all utterances."""
         concept = self.concepts[name]
-        return part.take(concept.values if concept.is_nominal else self.numbers[name][split.name])
+        return concept.values if concept.is_nominal else self.numbers[name][split.name]
+
+    def notes(self) -> list[str]:
+        """Return a sentence for each concept, with what its values are; no speaker is named."""
+        lines = []
+        for concept in self.concepts.values():
+            shown, n = ", ".join(concept.columns[:SHOWN]), len(concept.columns)
+            values = f"{n} speakers" if concept.of_speakers else f"{shown} …" if n > SHOWN else shown
+            lines.append(f"Concept {concept.name}: {values}, from {concept.source}.")
+        return lines
 
     def to_toml(self) -> dict[str, Any]:
         """Return what the table ``[erasure]`` of plan.toml has of concepts and their erasures."""
@@ -74,7 +84,7 @@ class Erasures:
                 {
                     "name": concept.name,
                     "kind": "classes" if concept.is_nominal else "numbers",
-                    "columns": list(concept.columns),
+                    "columns": [] if concept.of_speakers else list(concept.columns),  # names of people
                     "source": concept.source,
                     "path": concept.path,
                     "n_known": int(concept.known.sum()),
@@ -88,41 +98,78 @@ class Erasures:
 NOTHING_ERASED = Erasures()
 
 
-def erased_probes(x: np.ndarray, part: RatedPart, erasures: Erasures, keys: dict[str, Any]) -> ProbeResults:
+@dataclass(frozen=True)
+class _ErasedSplit:
+    """The ridge of a layer in one split, with the directions of each erasure."""
+
+    ridge: SplitRidge
+    erased: dict[str, Directions]  # by the name of the erasure
+
+    @classmethod
+    def fit(
+        cls, x: np.ndarray, split: Split, erasures: Erasures, *, alphas: tuple[float, ...], part: RatedPart | None
+    ) -> _ErasedSplit:
+        """Fit erasers on the training rows of a split, of the rows of a part or of all."""
+        ridge = SplitRidge(x, split, alphas=alphas)
+        erased = {}
+        for name, names in erasures.named():
+            values = [erasures.values(n, split) for n in names]
+            rows = values if part is None else [part.take(of_concept) for of_concept in values]
+            erased[name] = ridge.leace(*rows, most=MOST_DIRECTIONS)
+        return cls(ridge, erased)
+
+
+def erased_probes(
+    x: np.ndarray, data: SweepData, parts: Sequence[RatedPart], erasures: Erasures, keys: dict[str, Any]
+) -> ProbeResults:
     """Fit ridge to one layer without each concept and without random directions, and to the concepts themselves.
+
+    Ratings are fitted on the utterances that have them, and concepts once, on all.
 
     Args:
         x: embeddings, ``(n_utterances, n_features)``
-        part: the ratings and the splits
+        data: all utterances, and the splits
+        parts: the ratings, each with its utterances
         erasures: what is erased
         keys: encoder, layer, control and seed of the rows of the score table
     """
-    data, plan = part.data, part.plan
-    targets = make_targets(data, plan)
-    fits: dict[str, list[RidgeFit]] = {}
+    targets = [make_targets(part.data, part.plan) for part in parts]
+    fits: list[dict[str, list[RidgeFit]]] = [{} for _ in parts]
     decoded: dict[tuple[str, str, str], dict[str, Decoded]] = {}
     ranks: dict[str, dict[str, int]] = {name: {} for name, _ in erasures.named()}
-    for k, split in enumerate(data.splits):
-        ridge = SplitRidge(x, split, alphas=plan.alphas)
-        erased: dict[str, Directions] = {}
-        for name, names in erasures.named():
-            values = [erasures.values(n, part, split) for n in names]
-            erased[name] = ridge.leace(*values, most=MOST_DIRECTIONS)
-            ranks[name][split.name] = erased[name].rank
-        for name, fit in _fits(ridge, targets, k, erased, seed=plan.seed):
-            fits.setdefault(name, []).append(fit)
-        for concept, metrics in _decode(x, part, split, ridge, erasures, erased):
+    for split in data.splits:
+        whole = _ErasedSplit.fit(x, split, erasures, alphas=parts[0].plan.alphas, part=None)
+        for name, directions in whole.erased.items():
+            ranks[name][split.name] = directions.rank
+        for concept, metrics in _decode(x, data, whole, erasures):
             for (name, metric), values_of_fold in metrics.items():
                 decoded.setdefault((name, concept, metric), {})[split.name] = values_of_fold
+        for part, own, found in zip(parts, targets, fits, strict=True):
+            # a split in which no held-out utterance is rated is none of the part's
+            for k, rows in ((k, s) for k, s in enumerate(part.data.splits) if s.name == split.name):
+                one = whole
+                if len(part.rows) < part.n_utterances:
+                    one = _ErasedSplit.fit(part.take(x), rows, erasures, alphas=part.plan.alphas, part=part)
+                for name, fit in _fits(one, own, k, seed=part.plan.seed):
+                    found.setdefault(name, []).append(fit)
     label = {**keys, "probe": "ridge"}
+    scored = [_scored(part, own, found, label) for part, own, found in zip(parts, targets, fits, strict=True)]
+    rows_of_concepts = [*_concept_rows(decoded, label), *_rank_rows(ranks, erasures, label)]
+    return sum(scored, NO_RESULTS) + ProbeResults([], rows_of_concepts, [])
+
+
+def _scored(
+    part: RatedPart, targets: ProbeTargets, fits: dict[str, list[RidgeFit]], label: dict[str, Any]
+) -> ProbeResults:
+    """Return the results of a part, with predictions for the rows of the whole data."""
     finished, scored = NO_RESULTS, dict[tuple[int, ...], ProbeResults]()
     for name, of_splits in fits.items():
         same = tuple(map(id, of_splits))  # erasures of one rank have the same random directions, which are scored once
         if same not in scored:
-            columns = ridge_columns(of_splits, targets, data.splits, {**label, "erased": name})
-            scored[same] = ProbeResults.from_columns(columns, data)
+            columns = ridge_columns(of_splits, targets, part.data.splits, {**label, "erased": name})
+            scored[same] = ProbeResults.from_columns(columns, part.data)
         finished += _named(scored[same], name)
-    return finished + ProbeResults([], [*_concept_rows(decoded, label), *_rank_rows(ranks, erasures, label)], [])
+    return part.in_whole(finished)
 
 
 def _named(results: ProbeResults, name: str) -> ProbeResults:
@@ -131,18 +178,16 @@ def _named(results: ProbeResults, name: str) -> ProbeResults:
     return ProbeResults(columns, [{**row, "erased": name} for row in results.scores], [])
 
 
-def _fits(
-    ridge: SplitRidge, targets: ProbeTargets, number: int, erased: dict[str, Directions], *, seed: int
-) -> Iterator[tuple[str, RidgeFit]]:
+def _fits(one: _ErasedSplit, targets: ProbeTargets, number: int, *, seed: int) -> Iterator[tuple[str, RidgeFit]]:
     """Yield the fits of one split to the ratings, by the name of what was erased."""
-    wanted = np.flatnonzero((targets.of_split == -1) | (targets.of_split == number))
+    ridge, wanted = one.ridge, np.flatnonzero((targets.of_split == -1) | (targets.of_split == number))
     y, shared = np.ascontiguousarray(targets.y[:, wanted]), targets.shared[wanted]
 
     def fit(directions: Directions) -> RidgeFit:
         return _in_whole(ridge.fit(y, shared=shared, erased=directions), wanted, targets.y.shape[1])
 
     of_random: dict[int, list[RidgeFit]] = {}  # erasures of the same rank have the same random directions
-    for name, directions in erased.items():
+    for name, directions in one.erased.items():
         yield name, fit(directions)
         rank = directions.rank
         if rank not in of_random:
@@ -165,18 +210,12 @@ def _in_whole(fit: RidgeFit, columns: np.ndarray, n_columns: int) -> RidgeFit:
 
 
 def _decode(
-    x: np.ndarray,
-    part: RatedPart,
-    split: Split,
-    ridge: SplitRidge,
-    erasures: Erasures,
-    erased: dict[str, Directions],
+    x: np.ndarray, data: SweepData, one: _ErasedSplit, erasures: Erasures
 ) -> Iterator[tuple[str, dict[tuple[str, str], Decoded]]]:
     """Yield each concept with its held-out predictions, by the erasure and the metric."""
-    groups = part.data.groups
+    groups, ridge, split = data.groups, one.ridge, one.ridge.split
     for concept in erasures.numbers:
         values = erasures.numbers[concept][split.name]
-        values = part.take(values)
         if np.isfinite(values[split.train]).all(axis=1).sum() < FEWEST_KNOWN:
             continue
         probe = ConceptProbe.train(ridge, values)
@@ -185,8 +224,8 @@ def _decode(
         for name, names in erasures.named():
             if concept not in names:
                 continue
-            refit = probe.refitted(x, groups, erased[name])
-            metrics |= {(name, BEFORE): before, (name, AFTER): probe.unseen(erased[name])}
+            refit = probe.refitted(x, groups, one.erased[name])
+            metrics |= {(name, BEFORE): before, (name, AFTER): probe.unseen(one.erased[name])}
             if refit is not None and before_refit is not None:
                 metrics |= {(name, REFIT_BEFORE): before_refit, (name, REFIT): refit}
         yield concept, metrics

@@ -300,10 +300,7 @@ def _erasure_tasks(inputs: TaskInputs, sizes: list[PartSize]) -> list[Task]:
 def fit_erased(number: int, layer: str, inputs: TaskInputs) -> ProbeResults:
     """Fit one layer of one cache without each concept, for every part of the sweep."""
     x, keys = inputs.read_layer(number, layer), {**inputs.caches[number].keys, "layer": layer}
-    results = NO_RESULTS
-    for part in inputs.dataset.parts:
-        results += part.in_whole(erased_probes(part.take(x), part, inputs.erasures, keys))
-    return results
+    return erased_probes(x, inputs.dataset.data, inputs.dataset.parts, inputs.erasures, keys)
 
 
 def fit_concepts(inputs: TaskInputs) -> ProbeResults:
