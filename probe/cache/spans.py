@@ -12,9 +12,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from layerprobe.probe.exceptions import InputError
 
 NUMBERS = ("start", "end", "duration")
 SPAN_ARRAYS = ("parent", "start", "end", "label", "duration")  # those that only span caches have
@@ -74,6 +77,15 @@ class Spans:
     def frame(self) -> pd.DataFrame:
         """Return the spans as a table with a column for each array."""
         return pd.DataFrame({name: getattr(self, name) for name in SPAN_ARRAYS})
+
+
+def id_taken(path: Path, span_id: str, holder: str, parent: str) -> InputError:
+    """Return the error of a span whose id the span of another utterance has in a cache."""
+    return InputError(
+        "LP463",
+        f"{path}: the span id {span_id!r} is of utterance {holder}, and one of {parent} has it, too. Give each span an "
+        "id of its own, or leave the column span_id out.",
+    )
 
 
 def spans_content(content: str, spans: Iterable[tuple[str, float, float, str]]) -> str:
