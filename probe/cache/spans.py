@@ -116,6 +116,11 @@ def without_spans(content: str) -> str:
     return content.rpartition(_MARK)[0] if n_spans_in(content) else content
 
 
+def spans_part(content: str) -> str:
+    """Return the number and the hash of an utterance's spans in a row's content; "" where it states none."""
+    return content.rpartition(_MARK)[2] if n_spans_in(content) else ""
+
+
 def in_whole_utterances(parents: np.ndarray, contents: np.ndarray) -> np.ndarray:
     """Return which rows are of utterances whose spans are all there and were made from one input, ``(n_rows,)`` bool.
 

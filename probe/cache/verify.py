@@ -25,6 +25,7 @@ from layerprobe.probe.cache.layout import (
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.spans import NUMBERS
 from layerprobe.probe.cache.store import BLOCK, Cache
+from layerprobe.probe.cache.unfinished_repair import REPAIR, UnfinishedRepair
 from layerprobe.probe.filesystem import connect, digest_of
 from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.progress import NullProgress
@@ -62,13 +63,24 @@ def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Da
     the metadata of all arrays with their copy in the group. Blocks can't be read before damaged metadata are repaired.
 
     Returns:
-        the damaged files; none if the cache is intact
+        the damaged files, and the list of a repair that was not finished; none if the cache is intact
 
     Raises:
         InputError: if there is no cache at ``path``, or one of another format
         CacheChangedError: if rows were changed or moved meanwhile
         CacheDamagedError: if its journal can't be read
     """
+    found = file_damages(path, progress=progress)
+    unfinished = UnfinishedRepair.read(connect(path))
+    if unfinished is not None:
+        names = unfinished.utterances
+        fault = f"a repair was not finished, and the spans of {len(names)} utterances are missing (first: {min(names)})"
+        found.append(Damage(None, range(0), REPAIR, fault, (), ()))
+    return found
+
+
+def file_damages(path: Path | str, *, progress: NullProgress | None = None) -> list[Damage]:
+    """Return the damaged files of a cache alone; see `verify`."""
     path, progress = connect(path), progress or NullProgress()
     group, generation = open_group(path, "r"), read_generation(path)
     plan, lines = read_plan(path, group), read_journal(path)

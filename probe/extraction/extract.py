@@ -10,6 +10,7 @@ import pandas as pd
 
 from layerprobe.probe.cache.journal import FILES, JOURNAL
 from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
+from layerprobe.probe.cache.unfinished_repair import finish_repair
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
@@ -195,6 +196,7 @@ def run_extraction(  # noqa: PLR0913 - each is a choice of a caller
                 if errors is not None:
                     errors.keep(writer.path, progress)
             encoded = encode_rows(pending, encoder, reader, writer, remarks, settings, progress, spans)
+            finish_repair(writer.path, None if prune else set(manifest.table["utterance_id"]))
             n_without_text = sum(content == NO_TEXT for content in writer.cached.values())
         finally:
             hashes.save()

@@ -18,6 +18,7 @@ from layerprobe.probe.cache.journal import JOURNAL
 from layerprobe.probe.cache.layout import CacheMismatchError, check_format, read_quarantine
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
+from layerprobe.probe.cache.unfinished_repair import finish_repair
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.data.spans import unused_sentence
@@ -180,6 +181,7 @@ def _merge(out: Path, shards: list[Shard], manifest: Manifest, progress: NullPro
                 _remove_shard(cache.path)
             remarks.keep(writer.cached)
             remarks.save()
+        finish_repair(out, set(manifest.table["utterance_id"]))
     finally:
         progress.end()
     for shard in (Shard(number, shards[0].of) for number in range(1, shards[0].of + 1)):
