@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from layerprobe.probe.extraction.estimate import _memory_of_spans
 from layerprobe.probe.forward.chunks import InputChunk
 from layerprobe.probe.forward.packed import span_pooling
 from layerprobe.probe.forward.packed.pack import Pack
@@ -69,3 +70,9 @@ def test_rows_lie_in_memory_where_the_disk_of_temporary_files_is_full():
     assert not isinstance(rows, np.memmap)
     rows[:] = 1
     assert rows.shape == shape
+
+
+def test_the_estimate_counts_frames_and_rows_of_spans():
+    frames = 2 * 4 * GATHERED * 100  # and their deviations
+    assert _memory_of_spans(10, 50, 100) == frames + 10 * 50 * 4
+    assert _memory_of_spans(1e6, 50, 100) == frames + span_pooling.HELD
