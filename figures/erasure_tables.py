@@ -25,8 +25,18 @@ def erasure_rows(study: Study) -> pd.DataFrame:
     """Return the scores of each layer with and without each concept, and without random directions.
 
     Returns:
-        ``encoder, target, concept, layer, relative_depth, metric, interval`` and the columns of
-        `analysis.erasure.tables.ErasureTables.erasure`
+        columns of `analysis.study.Study.erasure`, with ``relative_depth``, ``metric`` and ``interval``:
+
+        * ``encoder, target, concept, layer``
+        * ``plain, plain_ci_low, plain_ci_high, erased, erased_ci_low, erased_ci_high, random, random_ci_low,
+          random_ci_high``: scores; ``random_min, random_max, n_random``: of the repeats of random directions
+        * ``removed, removed_ci_low, removed_ci_high, removed_random, removed_random_ci_low, removed_random_ci_high,
+          beyond_random, beyond_random_ci_low, beyond_random_ci_high``: differences
+        * ``p_value, p_layers, p_adjusted``: of ``beyond_random``
+        * ``plain_r2, is_above_chance``, and what of it is removed: ``fraction, fraction_ci_low, fraction_ci_high,
+          fraction_random, fraction_random_ci_low, fraction_random_ci_high``
+        * ``concept_alone, concept_alone_ci_low, concept_alone_ci_high``
+        * ``concept_r_before, concept_r, concept_r_refit_before, concept_r_refit, concept_rank``
 
     Raises:
         NothingToPlotError: if no concept was erased in the run, or not for targets of this kind

@@ -42,6 +42,12 @@ def info(
     if precision_loss and manifest is None:
         raise InputError("LP812", "--precision-loss sweeps a sample of the manifest: name a --manifest with ratings.")
     cache = open_cache(path)
+    if precision_loss and cache.spans is not None:
+        raise InputError(
+            "LP831",
+            f"--precision-loss sweeps whole utterances, and the rows of {path} are spans. Extract the manifest without "
+            "spans into another --out, and measure the loss there.",
+        )
     size = size_of(path)
     rows = "utterances" if cache.spans is None else f"spans of {cache.spans.n_parents} utterances"
     output.print(f"{path}: {cache.n_utterances} {rows}, {size / 1e6:.1f} MB, fingerprint {cache.plan.fingerprint()}")
@@ -57,11 +63,18 @@ def info(
         return
     checked = read_manifest(manifest, speakers=False, join_names=False)
     cached, refused, others = coverage(cache, checked.table["utterance_id"].tolist())
+    of_cache = "rows of the cache are of utterances" if cache.spans is None else "utterances of the cache are"
     output.print(
-        f"{manifest}: {cached} of {len(checked.table)} utterances are cached, {refused} quarantined; {others} rows of "
-        "the cache are of utterances outside the manifest."
+        f"{manifest}: {cached} of {len(checked.table)} utterances are cached, {refused} quarantined; {others} "
+        f"{of_cache} outside the manifest."
     )
     if precision_loss:
+        if not cached:
+            raise InputError(
+                "LP812",
+                f"--precision-loss sweeps a sample of the manifest, and {path} has no utterance of {manifest}. Name "
+                "the manifest that it was extracted from.",
+            )
         if cache.plan.storage_dtype != "float32":
             raise InputError(
                 "LP831",

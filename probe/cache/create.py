@@ -9,25 +9,42 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from layerprobe.probe.cache.journal import FILES
+from layerprobe.probe.cache.compaction import resume_compaction
+from layerprobe.probe.cache.journal import FILES, JOURNAL
 from layerprobe.probe.cache.layout import (
     BLOCK,
     COORDINATES,
     ENCODER_FOLDER,
     METADATA,
+    check_format,
     group_attributes,
     row_arrays,
 )
 from layerprobe.probe.cache.lease import LEASE, LOCK
 from layerprobe.probe.cache.plan import ExtractionPlan
 from layerprobe.probe.cache.spans import NUMBERS
-from layerprobe.probe.filesystem import PARTIAL, make_durable, zarr_store
+from layerprobe.probe.exceptions import InputError
+from layerprobe.probe.filesystem import PARTIAL, connect, make_durable, zarr_store
 from layerprobe.probe.version import CACHE_FORMAT_VERSION, layerprobe_version
 
 COMMON: dict[str, Any] = {
     "compressors": [Crc32cCodec()],
     "overwrite": True,
 }  # embeddings hardly compress; the checksum is what is wanted
+
+
+def prepare_folder(path: Path) -> None:
+    """Make the folder of a cache that is to be created or resumed, after a compaction that was cut short.
+
+    Raises:
+        InputError: if it holds something else, or a cache of another format
+    """
+    resume_compaction(path)
+    if connect(path).exists():
+        check_format(path)
+        if not (path / JOURNAL).exists() and not is_partial(path):
+            raise InputError("LP401", f"{path} exists and is no cache. Name another --out.")
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def is_partial(path: Path) -> bool:

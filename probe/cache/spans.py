@@ -12,9 +12,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from layerprobe.probe.exceptions import InputError
 
 NUMBERS = ("start", "end", "duration")
 SPAN_ARRAYS = ("parent", "start", "end", "label", "duration")  # those that only span caches have
@@ -76,6 +79,15 @@ class Spans:
         return pd.DataFrame({name: getattr(self, name) for name in SPAN_ARRAYS})
 
 
+def id_taken(path: Path, span_id: str, holder: str, parent: str) -> InputError:
+    """Return the error of a span whose id the span of another utterance has in a cache."""
+    return InputError(
+        "LP463",
+        f"{path}: the span id {span_id!r} is of utterance {holder}, and one of {parent} has it, too. Give each span an "
+        "id of its own, or leave the column span_id out.",
+    )
+
+
 def spans_content(content: str, spans: Iterable[tuple[str, float, float, str]]) -> str:
     """Return what identifies the input of an utterance's rows: its own content and the number and hash of its spans.
 
@@ -102,6 +114,11 @@ def n_spans_in(content: str) -> int:
 def without_spans(content: str) -> str:
     """Return the content of the utterance in a row's content, without the number and the hash of its spans."""
     return content.rpartition(_MARK)[0] if n_spans_in(content) else content
+
+
+def spans_part(content: str) -> str:
+    """Return the number and the hash of an utterance's spans in a row's content; "" where it states none."""
+    return content.rpartition(_MARK)[2] if n_spans_in(content) else ""
 
 
 def in_whole_utterances(parents: np.ndarray, contents: np.ndarray) -> np.ndarray:

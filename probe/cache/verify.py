@@ -23,8 +23,9 @@ from layerprobe.probe.cache.layout import (
     row_arrays,
 )
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.cache.spans import NUMBERS
+from layerprobe.probe.cache.spans import NUMBERS, without_spans
 from layerprobe.probe.cache.store import BLOCK, Cache
+from layerprobe.probe.cache.unfinished_repair import REPAIR, UnfinishedRepair
 from layerprobe.probe.filesystem import connect, digest_of
 from layerprobe.probe.identities import normalise_name
 from layerprobe.probe.progress import NullProgress
@@ -62,13 +63,24 @@ def verify(path: Path | str, *, progress: NullProgress | None = None) -> list[Da
     the metadata of all arrays with their copy in the group. Blocks can't be read before damaged metadata are repaired.
 
     Returns:
-        the damaged files; none if the cache is intact
+        the damaged files, and the list of a repair that was not finished; none if the cache is intact
 
     Raises:
         InputError: if there is no cache at ``path``, or one of another format
         CacheChangedError: if rows were changed or moved meanwhile
         CacheDamagedError: if its journal can't be read
     """
+    found = file_damages(path, progress=progress)
+    unfinished = UnfinishedRepair.read(connect(path))
+    if unfinished is not None:
+        names = unfinished.utterances
+        fault = f"a repair was not finished, and the spans of {len(names)} utterances are missing (first: {min(names)})"
+        found.append(Damage(None, range(0), REPAIR, fault, (), ()))
+    return found
+
+
+def file_damages(path: Path | str, *, progress: NullProgress | None = None) -> list[Damage]:
+    """Return the damaged files of a cache alone; see `verify`."""
     path, progress = connect(path), progress or NullProgress()
     group, generation = open_group(path, "r"), read_generation(path)
     plan, lines = read_plan(path, group), read_journal(path)
@@ -97,16 +109,18 @@ def block_ids(path: Path, line: BlockLine) -> tuple[str, ...] | None:
 def differences(first: Cache, second: Cache) -> list[str]:
     """Return how two caches differ, in sentences; none if their content is the same."""
     sentences = [f"plan: {text}" for text in first.plan.differences(second.plan)]
+    rows = "spans" if first.spans is not None and second.spans is not None else "utterances"
     hashes, others = (dict(zip(c.utterance_ids, c.audio_hashes, strict=True)) for c in (first, second))
     for cache, present, absent in ((first, hashes, others), (second, others, hashes)):
         only = [u for u in present if u not in absent]
         if only:
-            sentences.append(f"{len(only)} utterances are only in {cache.path} (first: {only[0]})")
+            sentences.append(f"{len(only)} {rows} are only in {cache.path} (first: {only[0]})")
     common = [u for u in hashes if u in others]
-    changed = [u for u in common if hashes[u] != others[u]]
+    changed = [u for u in common if without_spans(hashes[u]) != without_spans(others[u])]
     if changed:
-        sentences.append(f"{len(changed)} utterances were made from other audio or text (first: {changed[0]})")
-    same = [u for u in common if hashes[u] == others[u]]
+        sentences.append(f"{len(changed)} {rows} were made from other audio or text (first: {changed[0]})")
+    same = [u for u in common if without_spans(hashes[u]) == without_spans(others[u])]
+    sentences += _differences_of_spans(first, second, same)
     for layer in [name for name in first.layers if name in second.layers]:
         if first.poolings != second.poolings or first.dim != second.dim or not same:
             break
@@ -121,11 +135,26 @@ def differences(first: Cache, second: Cache) -> list[str]:
     return sentences
 
 
+def _differences_of_spans(first: Cache, second: Cache, ids: list[str]) -> list[str]:
+    """Return how many spans of two caches have other utterances, times or labels."""
+    if first.spans is None or second.spans is None or not ids:
+        return []
+    one, other = (
+        s.frame().set_index(c.utterance_ids).loc[ids] for c, s in ((first, first.spans), (second, second.spans))
+    )
+    sentences = []
+    for what, columns in (("utterances", ["parent"]), ("times", ["start", "end"]), ("labels", ["label"])):
+        others = (one[columns] != other[columns]).any(axis=1).to_numpy()
+        if others.any():
+            sentences.append(f"{int(others.sum())} spans have other {what} (first: {ids[int(others.argmax())]})")
+    return sentences
+
+
 def coverage(cache: Cache, utterance_ids: list[str]) -> tuple[int, int, int]:
     """Count how a cache and the utterances of a manifest overlap.
 
     Returns:
-        the manifest's utterances that are cached, those that are quarantined, and rows of utterances not in it
+        the manifest's utterances that are cached, those that are quarantined, and cached utterances that are not in it
     """
     cached, refused = set(cache.contents), set(cache.quarantine["utterance_id"])
     wanted = set(utterance_ids)

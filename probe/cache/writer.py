@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from layerprobe.probe.cache.compaction import resume_compaction
-from layerprobe.probe.cache.create import create_group, is_partial
+from layerprobe.probe.cache.create import create_group, prepare_folder
 from layerprobe.probe.cache.generation import read_generation, start_generation
 from layerprobe.probe.cache.journal import (
     JOURNAL,
@@ -27,7 +26,6 @@ from layerprobe.probe.cache.layout import (
     CacheMismatchError,
     block_file,
     check_digests,
-    check_format,
     consolidate,
     open_array,
     open_group,
@@ -39,10 +37,9 @@ from layerprobe.probe.cache.layout import (
 )
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.cache.spans import REMOVED_SPAN, SPAN_ARRAYS, Span, Spans, in_whole_utterances
+from layerprobe.probe.cache.spans import REMOVED_SPAN, SPAN_ARRAYS, Span, Spans, id_taken, in_whole_utterances
 from layerprobe.probe.cache.storage import stored
-from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.filesystem import PARTIAL, connect, digest_of, is_remote, make_durable, resolve
+from layerprobe.probe.filesystem import PARTIAL, digest_of, is_remote, make_durable, resolve
 from layerprobe.probe.identities import normalise_name
 
 
@@ -65,6 +62,7 @@ class CacheWriter:
         self._row_of: dict[str, int] = {}
         self._spans: list[Span] = []  # of a span cache one for each row
         self._ids_of: dict[str, set[str]] = {}  # of a span cache the row ids of each utterance
+        self.replaceable: set[str] = set()  # utterances that come anew: another one's span may take an id of theirs
         self._block: list[np.ndarray] = []  # rows of the last block, including those on disk
         self._changed: dict[int, dict[int, np.ndarray]] = {}  # of earlier blocks: rows to replace
         self._quarantine: list[tuple[str, str, str]] = []
@@ -79,12 +77,7 @@ class CacheWriter:
             CacheMismatchError: naming the fields that differ, if it was made under another plan
             InputError: if ``path`` holds something else, or another process writes to it
         """
-        resume_compaction(self.path)
-        if connect(self.path).exists():
-            check_format(self.path)
-            if not (self.path / JOURNAL).exists() and not is_partial(self.path):
-                raise InputError("LP401", f"{self.path} exists and is no cache. Name another --out.")
-        self.path.mkdir(parents=True, exist_ok=True)
+        prepare_folder(self.path)
         with ExitStack() as held:
             self._lease = held.enter_context(leased(self.path))
             for leftover in () if is_remote(self.path) else self.path.rglob(f"*{PARTIAL}"):  # of a killed process
@@ -170,6 +163,7 @@ class CacheWriter:
 
         Raises:
             StorageOverflowError: if a value exceeds the range of the storage dtype; no row is written then
+            InputError: if a span of another utterance has one of the ids
         """
         for begin in range(0, len(ids), BLOCK):  # in parts, since an hour of windows takes much memory
             stored(embeddings[begin : begin + BLOCK], self.plan.storage_dtype)
@@ -194,17 +188,20 @@ class CacheWriter:
 
     def _set_span(self, row: int | None, name: str, span: Span) -> None:
         """Set the span of a row, or of a new one if None, and keep account of the rows of each utterance."""
-        if (parent := normalise_name(span.parent)) != span.parent:
-            span = replace(span, parent=parent)
+        span = replace(span, parent=normalise_name(span.parent))
         if row is None:
             self._spans.append(span)
         else:
-            before, self._spans[row] = self._spans[row].parent, span
+            before = self._spans[row].parent
+            if span.parent not in ("", before) and before not in self.replaceable:
+                raise id_taken(self.path, name, before, span.parent)
+            self._spans[row] = span
             self._ids_of[before].discard(name)
             if not self._ids_of[before]:
                 del self._ids_of[before]
         if span.parent:
             self._ids_of.setdefault(span.parent, set()).add(name)
+            self.replaceable.discard(span.parent)
 
     def refuse(self, utterance_id: str, path: str, reason: str) -> None:
         """Quarantine an utterance with its reason and remove its row, if any, whose input has changed since."""

@@ -139,19 +139,18 @@ class SpanOptions:
             )
         return cls(every=float(found[2]), window=float(found[1]))
 
-    def read(self, table: pd.DataFrame, *, may_lack: bool = False) -> SpanSource:
+    def read(self, table: pd.DataFrame) -> SpanSource:
         """Return the spans of the rows of a manifest.
 
         Args:
-            table: of the manifest
-            may_lack: whether there may be no span of any row, as in a part of a manifest
+            table: of the whole manifest: what an entry is of, and whether it is of two files, no part of it shows
 
         Raises:
             InputError: if a file can't be read, or has no span of any of these utterances
         """
         if self.path is None:
             return Windows(float(self.every or 0), float(self.window or 0))
-        return SpanTable.read(Path(self.path), self.tier, table, may_lack=may_lack)
+        return SpanTable.read(Path(self.path), self.tier, table)
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ class SpanTable:
     unused: tuple[str, ...] = ()  # entries that are of no row
 
     @classmethod
-    def read(cls, path: Path, tier: str, table: pd.DataFrame, *, may_lack: bool = False) -> SpanTable:
+    def read(cls, path: Path, tier: str, table: pd.DataFrame) -> SpanTable:
         """Read a file or a folder, and find the spans of each row of a manifest.
 
         An entry is of an utterance if it has its id, and else if it has the name of its audio file without ending; the
@@ -220,7 +219,7 @@ class SpanTable:
                 ids = span_ids([name] * len(spans), [s.start for s in spans], [s.end for s in spans])
                 named = [span._replace(span_id=span.span_id or own) for span, own in zip(spans, ids, strict=True)]
                 found[name] = tuple(sorted(named, key=lambda span: (span.start, span.end, span.span_id)))
-        if not found and not may_lack:
+        if not found:
             raise InputError(
                 "LP261",
                 f"{path} has no span of any of the {len(table)} utterances (its first entry: "

@@ -26,6 +26,8 @@ from layerprobe.probe.extraction.encoding.workers import utterances_at_once
 from layerprobe.probe.extraction.row_writer import WAITING_ROWS
 from layerprobe.probe.extraction.settings import ExtractionSettings
 from layerprobe.probe.filesystem import is_remote, size_of
+from layerprobe.probe.forward.packed.pooling import GATHERED
+from layerprobe.probe.forward.packed.span_pooling import HELD
 from layerprobe.probe.progress import clock_text
 from layerprobe.probe.system import peak_memory, resident_memory, torch_threads
 
@@ -142,6 +144,7 @@ def _estimate_rows(
     n_bytes = n_blocks * BLOCK * n_values * itemsize + index
     n_bytes_written = n_new * n_values * itemsize + index if n_rows else 0
     before, blocks = resident_memory(), 2 * BLOCK * n_values * itemsize
+    blocks += jobs * _memory_of_spans(n_new / len(pending), n_values, encoder.dim) if n_spans else 0
     packs = packing(encoder)
     if packs is not None:
         blocks += WAITING_ROWS * n_values * FLOAT32
@@ -169,6 +172,11 @@ def _estimate_rows(
     return ResourceEstimate(
         len(pending), audio_seconds, n_bytes, memory, seconds, n_bytes_written, durations.n_unknown_length
     )
+
+
+def _memory_of_spans(n_spans: float, n_values: int, dim: int) -> int:
+    """Return the bytes that pooling the spans of one utterance takes: their frames, deviations of these, and rows."""
+    return int(2 * FLOAT32 * GATHERED * dim + min(HELD, n_spans * n_values * FLOAT32))
 
 
 def _estimate_packed(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from layerprobe.probe.cache.journal import FILES, JOURNAL
 from layerprobe.probe.cache.store import Cache, CacheMismatchError, open_cache
+from layerprobe.probe.cache.unfinished_repair import finish_repair
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import MAX_DURATION, NO_TEXT, InputReader
@@ -125,7 +126,7 @@ def extract(  # noqa: PLR0913 - each is a choice that a user can make
 
 
 @torch_threads(1)  # of each utterance, since those are what runs in parallel
-def run_extraction(
+def run_extraction(  # noqa: PLR0913 - each is a choice of a caller
     manifest: Manifest,
     encoder: AnyEncoder,
     out: Path | str,
@@ -134,6 +135,7 @@ def run_extraction(
     prune: bool = False,
     elsewhere: dict[str, str] | None = None,
     n_shards: int = 1,
+    spans: SpanSource | None = None,
     progress: NullProgress | None = None,
 ) -> Extraction:
     """Extract as `extract` does, and return counts instead of the cache.
@@ -147,6 +149,7 @@ def run_extraction(
         elsewhere: content hashes of utterances that another cache holds, by id; these need no row here
         n_shards: number of shards, of which this is one, that the disk must hold together with one more while they are
             merged
+        spans: those of ``settings``, read for the whole manifest of which this is a part; None reads them for this one
         progress: receives the progress
 
     Raises:
@@ -158,7 +161,8 @@ def run_extraction(
     plan = extraction_plan(encoder, settings)
     is_new = not (connect(out) / JOURNAL).exists()
     errors = None
-    spans = None if settings.spans is None else settings.spans.read(manifest.table, may_lack=n_shards > 1)
+    if spans is None and settings.spans is not None:
+        spans = settings.spans.read(manifest.table)
     if is_new:  # before anything is written
         check_first_utterance(encoder, manifest.table, text_column=settings.text_column)
         errors = measure_errors(encoder, manifest.table, settings)
@@ -175,6 +179,7 @@ def run_extraction(
                 progress.log(f"{len(removed)} {what} removed that the manifest no longer has.")
             found = find_pending(manifest.table, (elsewhere or {}) | cached, reader, progress, spans)
             pending = found.table
+            writer.replaceable = set(pending["utterance_id"])
             for row in found.without_spans:
                 writer.refuse(*row)
             if pending.empty:
@@ -191,6 +196,7 @@ def run_extraction(
                 if errors is not None:
                     errors.keep(writer.path, progress)
             encoded = encode_rows(pending, encoder, reader, writer, remarks, settings, progress, spans)
+            finish_repair(writer.path, None if prune else set(manifest.table["utterance_id"]))
             n_without_text = sum(content == NO_TEXT for content in writer.cached.values())
         finally:
             hashes.save()
@@ -206,7 +212,7 @@ def run_extraction(
         seconds=time.monotonic() - began,
         n_spans=encoded.n_spans,
         stages=encoded.stages,
-        remarks=remarks.sentences() + _on_unused(spans, n_shards),
+        remarks=remarks.sentences() + _on_unused(spans),
     )
 
 
@@ -250,9 +256,9 @@ def plan_extraction(
     return [*lines, estimate.summary(n_cached=rows.n_current) + "."]
 
 
-def _on_unused(spans: SpanSource | None, n_shards: int = 1) -> list[str]:
-    """Return a sentence on entries of no utterance, if there are any; those of other shards are no fault."""
-    sentence = "" if spans is None or n_shards > 1 else unused_sentence(spans)
+def _on_unused(spans: SpanSource | None) -> list[str]:
+    """Return a sentence on entries of no utterance, if there are any."""
+    sentence = "" if spans is None else unused_sentence(spans)
     return [sentence] if sentence else []
 
 

@@ -25,7 +25,8 @@ from layerprobe.probe.cache.layout import (
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.storage import StorageOverflowError, stored
 from layerprobe.probe.cache.store import BLOCK
-from layerprobe.probe.cache.verify import Damage, block_ids, verify
+from layerprobe.probe.cache.unfinished_repair import UnfinishedRepair
+from layerprobe.probe.cache.verify import Damage, block_ids, file_damages
 from layerprobe.probe.data.audio_hashes import AudioHashes
 from layerprobe.probe.data.inputs import InputReader
 from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
@@ -67,15 +68,16 @@ def repair(
         manifest: contains the utterances of damaged blocks
         encoder: with which the cache was made
         jobs: utterances encoded in parallel; None for one per core, or one on a GPU
-        spans: of a span cache, as it was extracted with; windows are known from its plan. Of each utterance with a span
-            in a damaged block all spans are encoded again, and rows of that block are removed
+        spans: of a span cache, as it was extracted with; windows are known from its plan. Rows of damaged blocks are
+            removed, and all spans of their utterances are encoded again. After an error or a kill in between `verify`
+            names these utterances, and the next repair resumes
         progress: receives the progress
 
     Raises:
         CacheMismatchError: if the encoder is another
         InputError: if there is no cache, it is being written, the utterances of damaged rows can't be determined,
-            ``jobs`` has no effect, the spans of a span cache
-            are not given, or the forward pass differs from transformers' on the first utterance
+            ``jobs`` has no effect, the spans of a span cache are not given or are others, or the forward pass differs
+            from transformers' on the first utterance; then no row has been removed
     """
     path, progress = connect(path), progress or NullProgress()
     plan = read_plan(path, open_group(path, "r"))
@@ -90,17 +92,17 @@ def repair(
         if read_plan(path, open_group(path, "r")) != plan:
             raise CacheChangedError(path)
         _repair_journal(path)
-        damages = verify(path, progress=progress)
-        if not damages:
+        damages, unfinished = file_damages(path, progress=progress), UnfinishedRepair.read(path)
+        if not damages and unfinished is None:
             return Repair([], 0, pd.DataFrame(columns=list(QUARANTINE_COLUMNS)))
         check_first_utterance(encoder, manifest.table, text_column=plan.text_column or TRANSCRIPT)
-        if plan.spans:
-            names = empty_damaged_blocks(path, damages, manifest)
+        if settings.spans is not None:
+            found = settings.spans.read(manifest.table)
+            lost = empty_damaged_blocks(path, damages, manifest, found, unfinished or UnfinishedRepair())
         else:
             with rewritten(path):
                 return _repair_files(path, damages, manifest, encoder, jobs, progress)
-
-    return encode_again(path, damages, names, manifest, encoder, settings, progress)
+    return encode_again(path, damages, lost, manifest, encoder, settings, found, progress)
 
 
 def _repair_files(
@@ -110,7 +112,7 @@ def _repair_files(
     of_metadata = [damage for damage in damages if damage.block is None]
     if of_metadata:
         repair_metadata(path, plan, of_metadata)
-        damages = of_metadata + verify(path, progress=progress)
+        damages = of_metadata + file_damages(path, progress=progress)
     ids = _utterances_of_blocks(path, manifest, sorted({d.block for d in damages if d.block is not None}))
     hashes = AudioHashes(path / FILES if encoder.reads == "audio" else None)
     reader = make_input_reader(encoder, manifest.table, hashes, settings_in(plan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,10 +27,13 @@ from layerprobe.probe.cache.layout import (
     write_quarantine,
 )
 from layerprobe.probe.cache.plan import ExtractionPlan
-from layerprobe.probe.cache.spans import NUMBERS
+from layerprobe.probe.cache.spans import NUMBERS, n_spans_in, spans_content, spans_part
 from layerprobe.probe.cache.store import BLOCK
-from layerprobe.probe.cache.verify import DIFFERENT, Damage, verify
+from layerprobe.probe.cache.unfinished_repair import UnfinishedRepair, finish_repair
+from layerprobe.probe.cache.verify import DIFFERENT, Damage, file_damages
+from layerprobe.probe.data.audio_hashes import records
 from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.data.spans import SpanSource, TimedSpan
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import run_extraction
@@ -48,74 +52,124 @@ class Repair:
     lost: pd.DataFrame  # utterance_id, path, reason: utterances whose input can't be used any more
 
 
-def empty_damaged_blocks(path: Path, damages: list[Damage], manifest: Manifest) -> set[str]:
+def empty_damaged_blocks(
+    path: Path, damages: list[Damage], manifest: Manifest, spans: SpanSource, unfinished: UnfinishedRepair
+) -> UnfinishedRepair:
     """Remove every row of the damaged blocks of a span cache, and return the utterances that had spans there.
 
-    Where the parents of a block's rows can't be read, these are the utterances of the manifest that have no row in any
-    other block and are not quarantined.
+    Where the parents of a block's rows can't be read, these are the utterances of the manifest that have spans, no row
+    in any other block, and are not quarantined. Nothing is removed before all of them are named on the disk.
+
+    Args:
+        path: of the cache
+        damages: of its files
+        manifest: that it was extracted from
+        spans: of the manifest
+        unfinished: an earlier repair, whose utterances are added
 
     Raises:
-        InputError: if the metadata of an array can't be restored
+        InputError: if the metadata of an array can't be restored, an utterance is not in the manifest, or the spans are
+            not those that the cache was extracted with
     """
     plan = read_plan(path, open_group(path, "r"))
-    with rewritten(path):
-        of_metadata = [damage for damage in damages if damage.block is None]
-        if of_metadata:
+    of_metadata = [damage for damage in damages if damage.block is None]
+    if of_metadata:
+        with rewritten(path):
             repair_metadata(path, plan, of_metadata)
-            damages = verify(path)
-        lines, group = read_journal(path), open_group(path, "r")
-        damaged = {d.block for d in damages if d.block is not None}
-        nameless = {d.block for d in damages if d.array in ("parent", "utterance_id")}
-        parents = {block: _parents(path, line, nameless) for block, line in lines.items()}
-        names = {name for block in damaged for name in parents[block]}
-        if nameless:
-            held = {name for block in set(lines) - damaged for name in parents[block]}
-            refused = set(read_quarantine(path)["utterance_id"])
-            names |= set(manifest.table["utterance_id"]) - held - refused
-        for block in sorted(damaged):
-            shape = open_array(group, "embeddings").shape[1:]
-            rewrite_block(path, block, _removed(plan, lines[block].rows, shape))
-    return names
-
-
-def encode_again(
-    path: Path,
-    damages: list[Damage],
-    names: set[str],
-    manifest: Manifest,
-    encoder: AnyEncoder,
-    settings: ExtractionSettings,
-    progress: NullProgress,
-) -> Repair:
-    """Encode utterances of a span cache again, of which spans were in damaged blocks.
-
-    Raises:
-        InputError: if one of them is not in the manifest, or as `run_extraction` does
-    """
-    missing = names - set(manifest.table["utterance_id"])
-    if missing:
+        damages = file_damages(path)
+    lines, group = read_journal(path), open_group(path, "r")
+    damaged = {d.block for d in damages if d.block is not None}
+    nameless = {d.block for d in damages if d.array in ("parent", "utterance_id")}
+    parents = {block: _values(path, line, "parent", nameless) for block, line in lines.items()}
+    names = {normalise_name(name) for block in damaged for name in parents[block]} | unfinished.utterances
+    refused = read_quarantine(path)
+    given = {str(row["utterance_id"]): spans.given(row) for row in records(manifest.table)}
+    if nameless:
+        held = {normalise_name(name) for block in set(lines) - damaged for name in parents[block]}
+        names |= {name for name, own in given.items() if own != ()} - held - set(refused["utterance_id"])
+    if missing := names - set(given):
         raise InputError(
             "LP415",
             f"{len(missing)} damaged utterances are not in the manifest (first: {min(missing)}). Give the manifest "
             f"that {path} was extracted from.",
         )
-    before = read_quarantine(path)
-    rows = manifest.table["utterance_id"].isin(list(names))
+    unreadable = {d.block for d in damages if d.array == "audio_hash"}
+    stated = _spans_of_blocks({k: _values(path, line, "audio_hash", unreadable) for k, line in lines.items()}, damaged)
+    lost = UnfinishedRepair(
+        frozenset(names),
+        stated | unfinished.spans,
+        unfinished.quarantine or tuple(refused.itertuples(index=False, name=None)),
+    )
+    _check_spans(path, lost, given, spans)
+    lost.write(path)
+    with rewritten(path):
+        for block in sorted(damaged):
+            shape = open_array(group, "embeddings").shape[1:]
+            rewrite_block(path, block, _removed(plan, lines[block].rows, shape))
+    return lost
+
+
+def _check_spans(
+    path: Path, lost: UnfinishedRepair, given: dict[str, tuple[TimedSpan, ...] | None], spans: SpanSource
+) -> None:
+    """Check that the spans of lost utterances are those that they were extracted with; windows are, by the plan.
+
+    Raises:
+        InputError: if they are not
+    """
+    of_file = {name: own for name in lost.utterances if (own := given[name]) is not None}
+    none = sorted(name for name, own in of_file.items() if not own)
+    others = lost.spans - {spans_part(spans_content("", own)) for own in of_file.values()} if of_file else frozenset()
+    if none or others:
+        what = f"no span of {none[0]}" if none else f"other spans of {len(others)} utterances"
+        raise InputError(
+            "LP269",
+            f"{spans.name} has {what}, which lost theirs in a damaged block of {path}. Give the spans that it was "
+            "extracted with.",
+        )
+
+
+def _spans_of_blocks(contents: dict[int, list[str]], blocks: set[int]) -> frozenset[str]:
+    """Return number and hash of the spans of each utterance with rows in some blocks; of whole utterances alone.
+
+    Those of which a killed process has written a part may be of another table.
+    """
+    n_rows = Counter(content for of_block in contents.values() for content in of_block)
+    affected = {content for block in blocks for content in contents[block]}
+    return frozenset(spans_part(content) for content in affected if n_rows[content] == n_spans_in(content))
+
+
+def encode_again(
+    path: Path,
+    damages: list[Damage],
+    lost: UnfinishedRepair,
+    manifest: Manifest,
+    encoder: AnyEncoder,
+    settings: ExtractionSettings,
+    spans: SpanSource,
+    progress: NullProgress,
+) -> Repair:
+    """Encode utterances of a span cache again, of which spans were in damaged blocks.
+
+    Raises:
+        InputError: as `run_extraction` does
+    """
+    rows = manifest.table["utterance_id"].isin(list(lost.utterances))
     part = replace(manifest, table=manifest.table[rows].reset_index(drop=True))
-    done = run_extraction(part, encoder, path, settings, n_shards=2 if part.table.empty else 1, progress=progress)
-    kept = before[~before["utterance_id"].isin(list(names))]
-    lost = [*kept.itertuples(index=False, name=None), *done.quarantine.itertuples(index=False, name=None)]
-    write_quarantine(path, lost)
+    done = run_extraction(part, encoder, path, settings, spans=spans, progress=progress)
+    kept = [row for row in lost.quarantine if row[0] not in lost.utterances]
+    write_quarantine(path, [*kept, *done.quarantine.itertuples(index=False, name=None)])
+    finish_repair(path)
     return Repair(damages, done.n_extracted, done.quarantine)
 
 
-def _parents(path: Path, line: BlockLine, nameless: set[int | None]) -> set[str]:
-    """Return the utterances that have spans in a block; none where they can't be read."""
-    if line.block in nameless:
-        return set()
+def _values(path: Path, line: BlockLine, array: str, unreadable: set[int | None]) -> list[str]:
+    """Return the texts of a block's rows that were not removed; none where they can't be read."""
+    if line.block in unreadable:
+        return []
     begin = line.block * BLOCK
-    values = read_array(path, open_array(open_group(path, "r"), "parent"), slice(begin, begin + line.rows))
-    return {normalise_name(str(name)) for name in values} - {""}
+    values = read_array(path, open_array(open_group(path, "r"), array), slice(begin, begin + line.rows))
+    return [str(value) for value in values if value]
 
 
 def _removed(plan: ExtractionPlan, n: int, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

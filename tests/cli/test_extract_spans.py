@@ -57,7 +57,10 @@ def test_windows_are_rows_and_the_next_command_sweeps_them(ten_voices, windows):
     info = run("cache", "info", path, "--manifest", ten_voices.path).stdout
     assert f"{path}: 20 spans of 10 utterances, " in info
     assert "spans: windows of 0.2 s every 0.1 s; frames with their centre inside\n" in info
-    assert f"{ten_voices.path}: 10 of 10 utterances are cached, 0 quarantined; 0 rows of" in info
+    assert (
+        f"{ten_voices.path}: 10 of 10 utterances are cached, 0 quarantined; 0 utterances of the cache are outside "
+        in info
+    )
 
 
 def test_a_dry_run_states_the_spans_and_writes_nothing(ten_voices, tmp_path):
@@ -156,3 +159,34 @@ def test_what_has_no_spans_is_refused_before_anything_is_written(ten_voices, tmp
     text = refused("extract", manifest, "--encoder", tmp_path / "text", *WINDOWS, *out)
     assert "reads text, whose tokens have no times, so that it has no spans." in text
     assert not (tmp_path / "w.zarr").exists()
+
+
+def test_info_of_spans_counts_utterances_and_names_no_loss(ten_voices, windows, tmp_path):
+    few = write_table(tmp_path, ten_voices.table.head(3).to_dict("records"))
+    info = run("cache", "info", windows[0], "--manifest", few).stdout
+    assert "3 of 3 utterances are cached, 0 quarantined; 7 utterances of the cache are outside the manifest.\n" in info
+    loss = refused("cache", "info", windows[0], "--manifest", few, "--precision-loss")
+    assert "--precision-loss sweeps whole utterances, and the rows of " in loss
+    extracted(ten_voices, "--out", tmp_path / "u.zarr")
+    others = write_table(
+        tmp_path, [row | {"utterance_id": f"q{row['utterance_id']}"} for row in [*pd.read_csv(few).to_dict("records")]]
+    )
+    none = refused("cache", "info", tmp_path / "u.zarr", "--manifest", others, "--precision-loss")
+    assert f"{tmp_path / 'u.zarr'} has no utterance of {others}. Name the manifest" in none
+
+
+def test_diff_states_other_times_and_labels_of_spans(ten_voices, tmp_path):
+    table = pd.DataFrame({"utterance_id": [f"u{k}" for k in range(10)], "start": 0.0, "end": 0.1, "label": "a"})
+    caches = []
+    for name, change in (("a", {}), ("b", {"label": "b"}), ("c", {"end": 0.2})):
+        table.assign(**change).to_csv(tmp_path / f"{name}.csv", index=False)
+        caches.append(tmp_path / f"{name}.zarr")
+        extracted(ten_voices, "--spans", tmp_path / f"{name}.csv", "--out", caches[-1])
+    assert run("cache", "diff", *caches[:2]).stdout == "10 spans have other labels (first: u0#0000)\n"
+    lines = run("cache", "diff", caches[0], caches[2]).stdout.splitlines()
+    assert lines[0] == "10 spans have other times (first: u0#0000)"
+    assert lines[1].startswith("layer ")
+    table.head(9).to_csv(tmp_path / "d.csv", index=False)
+    extracted(ten_voices, "--spans", tmp_path / "d.csv", "--out", tmp_path / "d.zarr")
+    fewer = run("cache", "diff", caches[0], tmp_path / "d.zarr").stdout
+    assert fewer == f"1 spans are only in {caches[0]} (first: u9#0000)\n"

@@ -13,7 +13,7 @@ from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.distributed.multiprocess import ExtractionJob
-from layerprobe.probe.extraction.distributed.shards import Shard, ShardError, extract_shard, merge, n_shards
+from layerprobe.probe.extraction.distributed.shards import Shard, ShardError, extract_shard, log_unused, merge, n_shards
 from layerprobe.probe.foreign_files import first_line
 from layerprobe.probe.progress import NullProgress
 
@@ -37,6 +37,7 @@ def extract_on_dask(job: ExtractionJob, scheduler: str, *, progress: NullProgres
     """
     progress = progress or NullProgress()
     manifest = job.read_manifest()
+    log_unused(job.settings, manifest, progress)
     with cluster(scheduler, progress) as client:
         from distributed import as_completed
 

@@ -16,7 +16,7 @@ from layerprobe.probe.data.manifest.read import read_manifest
 from layerprobe.probe.data.manifest.schema import Manifest
 from layerprobe.probe.encoders.loading import EncoderSettings
 from layerprobe.probe.exceptions import InputError
-from layerprobe.probe.extraction.distributed.shards import Shard, ShardError, extract_shard, merge
+from layerprobe.probe.extraction.distributed.shards import Shard, ShardError, extract_shard, log_unused, merge
 from layerprobe.probe.extraction.encoding.read_ahead import loaders_for
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings
 from layerprobe.probe.interrupts import release_signals, signals_held_back
@@ -54,10 +54,11 @@ def extract_in_processes(job: ExtractionJob, n: int, *, progress: NullProgress |
         number of rows added
 
     Raises:
-        InputError: if a process fails or dies
+        InputError: if a process fails or dies, or the spans can't be read
     """
     progress = progress or NullProgress()
     checked = job.read_manifest()
+    log_unused(job.settings, checked, progress)
     progress.log(f"{n} processes load {job.encoder.name} …")
     running: list[tuple[Shard, BaseProcess, Connection]] = []
     progress.begin("extract", len(checked.table), "utterances")

@@ -18,8 +18,10 @@ from layerprobe.probe.cache.journal import JOURNAL
 from layerprobe.probe.cache.layout import CacheMismatchError, check_format, read_quarantine
 from layerprobe.probe.cache.lease import leased
 from layerprobe.probe.cache.store import BLOCK, Cache, open_cache
+from layerprobe.probe.cache.unfinished_repair import finish_repair
 from layerprobe.probe.cache.writer import CacheWriter
 from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.data.spans import unused_sentence
 from layerprobe.probe.encoders.base import AnyEncoder
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.extract import Extraction, run_extraction
@@ -109,7 +111,21 @@ def extract_shard(
     path = shard.path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = replace(manifest, table=shard.of_table(manifest.table).reset_index(drop=True))
-    return run_extraction(part, encoder, path, settings, elsewhere=elsewhere, n_shards=shard.of, progress=progress)
+    spans = None if settings.spans is None else settings.spans.read(manifest.table)
+    return run_extraction(
+        part, encoder, path, settings, elsewhere=elsewhere, n_shards=shard.of, spans=spans, progress=progress
+    )
+
+
+def log_unused(settings: ExtractionSettings, manifest: Manifest, progress: NullProgress) -> None:
+    """Log how many entries of the spans are of no utterance.
+
+    Raises:
+        InputError: if the spans can't be read, which shows before any process is started
+    """
+    sentence = "" if settings.spans is None else unused_sentence(settings.spans.read(manifest.table))
+    if sentence:
+        progress.log(sentence)
 
 
 def merge(out: Path | str, manifest: Manifest, *, progress: NullProgress | None = None) -> int:
@@ -152,6 +168,9 @@ def _merge(out: Path, shards: list[Shard], manifest: Manifest, progress: NullPro
             remarks = AudioRemarks(writer.path)
             for row in before.itertuples(index=False, name=None):
                 writer.refuse(*row)
+            known = writer.cached
+            changed = {name for c in caches for name, content in c.contents.items() if known.get(name) != content}
+            writer.replaceable = changed | {name for c in caches for name in c.quarantine["utterance_id"]}
             for cache in caches:
                 added += _add(cache, writer, progress)
                 remarks.take_over(cache)
@@ -162,6 +181,7 @@ def _merge(out: Path, shards: list[Shard], manifest: Manifest, progress: NullPro
                 _remove_shard(cache.path)
             remarks.keep(writer.cached)
             remarks.save()
+        finish_repair(out, set(manifest.table["utterance_id"]))
     finally:
         progress.end()
     for shard in (Shard(number, shards[0].of) for number in range(1, shards[0].of + 1)):

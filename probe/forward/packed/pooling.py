@@ -14,13 +14,16 @@ from torch.nn import functional
 from layerprobe.probe.forward.packed.pack import Pack
 from layerprobe.probe.forward.pooling import POOLINGS, pooling_named
 from layerprobe.probe.forward.stream import kernels
-from layerprobe.probe.forward.stream.index_arrays import starts, uploaded, within
+from layerprobe.probe.forward.stream.index_arrays import parts, starts, uploaded, within
 
 # Frames that are summed one after another. Sums of sums lose less to rounding than one long sum, and a GPU computes
 # them next to each other. Blocks begin with their utterance, so its sums do not depend on the other utterances.
 BLOCK = 32
 # Rows of which a processor holds intermediate results at a time: 2 MiB of 1024 features, which stay in its cache
 TILE = 512
+# Frames of spans that are gathered at a time, unless the stream has more: those of windows that overlap are many times
+# its own. A span is never divided, so that its sums stay the same.
+GATHERED = 4096
 
 _MEANS = ("mean", "first_token", "first_third", "last_third")  # means of the frames that `Pooling.counted` names
 
@@ -56,7 +59,7 @@ class SegmentPooling:
         rows, segments = _counted_rows(pack)
         if spans is not None:
             rows, segments = _rows_of_spans(rows, segments, spans)
-        self._prepare(rows, segments, poolings, device)
+        self._prepare(rows, segments, poolings, device, at_once=max(GATHERED, pack.n_frames))
 
     @classmethod
     def of_ranges(
@@ -72,13 +75,27 @@ class SegmentPooling:
         """
         pooling = cls.__new__(cls)
         segments = _Segments(starts(counts), counts, np.arange(len(counts)))
-        pooling._prepare(_consecutive(begins, counts), segments, poolings, device)
+        n_frames = int((begins + counts).max()) if len(begins) else 0
+        rows = _consecutive(begins, counts)
+        pooling._prepare(rows, segments, poolings, device, at_once=max(GATHERED, n_frames))
         return pooling
 
-    def _prepare(self, rows: np.ndarray | None, segments: _Segments, poolings: tuple[str, ...], device: str) -> None:
+    def _prepare(
+        self, rows: np.ndarray | None, segments: _Segments, poolings: tuple[str, ...], device: str, *, at_once: int
+    ) -> None:
         for name in poolings:
             pooling_named(name)
         self._poolings = poolings
+        self._parts: list[SegmentPooling] = []
+        if rows is not None and len(rows) > at_once:  # of spans, which are in the order of rows
+            for part in parts(segments.counts, at_once):
+                counts = segments.counts[part]
+                one = type(self).__new__(type(self))
+                begin = int(segments.begins[part.start])
+                own = _Segments(starts(counts), counts, np.arange(len(counts)))
+                one._prepare(rows[begin : begin + counts.sum()], own, poolings, device, at_once=len(rows))
+                self._parts.append(one)
+            return
         upload = _Upload()
         self._rows = None if rows is None else upload.add(rows)
         order = np.argsort(segments.utterances)
@@ -94,6 +111,8 @@ class SegmentPooling:
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Pool one layer's stream ``(n_frames, dim)`` to ``(n_utterances, n_poolings, dim)`` float32."""
+        if self._parts:
+            return torch.cat([part(frames) for part in self._parts])
         at = self._indices
         rows = frames if self._rows is None else frames.index_select(0, at[self._rows])
         pooled = dict(zip(self._means, self._of_means(rows, at), strict=True)) if self._means else {}

@@ -6,8 +6,10 @@ holds what the utterance does, to the bit. The others, of which there are many, 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable
+from typing import IO
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from layerprobe.probe.forward.packed.pooling import SegmentPooling
 from layerprobe.probe.forward.pooling import FrameSummaries
 
 # Bytes of an utterance's pooled spans up to which these are held in memory. More of them, as of an hour in windows, lie
-# in a file without a name, which the system may write to the disk and read again.
+# in a file without a name, which the system may write to the disk and read again, or in memory where the disk is full.
 HELD = 32 * 2**20
 
 
@@ -90,5 +92,24 @@ class _ChunkPooling:
 def _rows(shape: tuple[int, ...]) -> np.ndarray:
     if 4 * int(np.prod(shape)) <= HELD:
         return np.empty(shape, dtype=np.float32)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+    try:
+        with tempfile.TemporaryFile() as file:
+            _reserve(file, 4 * int(np.prod(shape)))
+            return np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
+    except OSError:  # the disk of temporary files is full
+        return np.empty(shape, dtype=np.float32)
+
+
+def _reserve(file: IO[bytes], n_bytes: int) -> None:
+    """Have the disk hold a file's bytes: one that it can't hold would end the process when it is written.
+
+    Raises:
+        OSError: if the disk has less space
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+        return
+    zeros = bytes(2**20)  # macOS
+    for begin in range(0, n_bytes, len(zeros)):
+        file.write(zeros[: n_bytes - begin])
+    file.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,3 +33,18 @@ def uploaded(values: np.ndarray, *, device: str) -> Tensor:
     """Copy an array to a device; the host does not wait for a GPU."""
     host = torch.from_numpy(values)
     return host.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else host.to(device)
+
+
+def parts(counts: np.ndarray, at_once: int) -> list[slice]:
+    """Return consecutive ranges that together have so many rows at most, unless a single one has more.
+
+    >>> parts(np.array([3, 3, 3, 9, 1]), 6)
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None), slice(4, 5, None)]
+    """
+    cuts, n_rows = [0], 0
+    for k, count in enumerate(counts.tolist()):
+        if n_rows and n_rows + count > at_once:
+            cuts.append(k)
+            n_rows = 0
+        n_rows += count
+    return [slice(a, b) for a, b in itertools.pairwise([*cuts, len(counts)])]
