@@ -130,6 +130,23 @@ def test_bins_that_too_few_utterances_reach_are_left_out_with_the_reason(tmp_pat
     assert np.isfinite(kept.ratings).all()
 
 
+def test_a_bin_that_few_held_out_utterances_reach_is_left_out(tmp_path, rng):
+    """Eight of 24 speakers are held out: two of their 40 utterances reach the last two seconds."""
+    speaker = np.arange(N) % 24
+    lengths = np.where((speaker < 16) | np.isin(np.arange(N), [16, 17]), 6, 2)
+    cache, manifest, _ = timed_corpus(tmp_path, rng, planted=None, lengths=lengths)
+    split = np.where(speaker < 16, "train", "test")
+    manifest = replace(manifest, table=manifest.table.assign(split=split))
+    run = sweep([cache], manifest, quick(manifest), out=tmp_path / "few", time=plan_bins("onset", bin_width=1))
+    assert [one["name"] for one in run.plan["time"]["bins"]] == ["0.0–1.0"]
+    reason = "it holds out 2 utterances with ratings of arousal, valence, fewer than 20"
+    assert [one["reason"] for one in run.plan["time"]["left_out"]] == [reason, reason]
+    two = np.where(speaker < 16, manifest.table["speaker_id"], np.where(speaker < 20, "a", "b"))
+    manifest = replace(manifest, table=manifest.table.assign(speaker_id=two))
+    with pytest.raises(InputError, match=r"it holds out 2 speakers with ratings of arousal, valence, fewer than 3"):
+        sweep([cache], manifest, quick(manifest), out=tmp_path / "none", time=plan_bins("onset", bin_width=1))
+
+
 def test_bins_narrower_than_the_steps_of_windows_are_noted(corpus, tmp_path):
     cache, manifest, _ = corpus
     log = Log()
