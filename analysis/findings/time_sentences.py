@@ -83,5 +83,5 @@ def _difference_sentence(found: Finding) -> str:
     pair = joined_text([str(found.bin), str(found.reference_bin)])
     return (
         f"For {target}, no two bins of {kind} {found.layer} of {found.encoder} differ significantly if training "
-        f"speakers vary, too ({metric}); the best and the worst are {pair}: {numbers}."
+        f"speakers vary, too ({metric}); the least p-value is that of {pair}: {numbers}."
     )

@@ -148,8 +148,10 @@ def test_the_planted_bin_and_layer_are_the_peak_and_differ_from_the_worst(timed,
         row = cells[cells["layer"] == layer]
         sign = -1 if metric == "rmse" else 1
         values = sign * row["value"]
-        assert peak["difference"] == pytest.approx(values.max() - values.min(), abs=1e-5)
-        assert peak["worst_bin"] == row.loc[values.idxmin(), "bin"]
+        of_bin = values.set_axis(row["bin"])
+        expected = of_bin[peak["better_bin"]] - of_bin[peak["worse_bin"]]
+        assert peak["better_bin"] == name
+        assert peak["difference"] == pytest.approx(expected, abs=1e-5)
         assert peak["p_difference"] < 0.05
         assert 0 < peak["difference_ci_low"] < peak["difference"] < peak["difference_ci_high"]
         assert peak["p_adjusted"] == 1 / 40
