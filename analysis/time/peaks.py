@@ -29,21 +29,19 @@ def time_peaks(table: pd.DataFrame, given: BinScores, *, inflation: float) -> pd
         inflation: factor of the standard errors of differences, for the training speakers (`training_inflation`)
 
     Returns:
-        `PEAK_COLUMNS`, a row for each encoder, target and layer with two bins or more. ``value, ci_low, ci_high,
-        interval, p_adjusted, chance, n_permutations`` are those of the best bin, a maximum that is optimistic, and
-        ``bins`` is a tuple of the 95 % set. ``difference`` is of the two bins with the least ``p_difference`` of all
-        pairs (of several, the two furthest from each other): that of ``better_bin`` minus that of ``worse_bin``, above
-        0 whatever the metric. Its interval and ``p_difference`` hold for all pairs at once, so that choosing one does
-        not count as a result, and where it is not significant, no pair is. The bins are those with an interval, which
-        the best one may lack. For ``p_difference`` a score below 0 counts as 0 (`_tested`). ``is_best`` marks the layer
-        with the best cell
+        `PEAK_COLUMNS`, a row for each encoder, target and layer. ``value, ci_low, ci_high, interval, p_adjusted,
+        chance, n_permutations`` are those of the best bin, a maximum that is optimistic, and ``bins`` is a tuple of the
+        95 % set. ``difference``, missing where a layer has one bin, is of the two bins with the least ``p_difference``
+        of all pairs (of several, the two furthest from each other): that of ``better_bin`` minus that of ``worse_bin``,
+        above 0 whatever the metric. Its interval and ``p_difference`` hold for all pairs at once, so that choosing one
+        does not count as a result, and where it is not significant, no pair is. The bins are those with an interval,
+        which the best one may lack. For ``p_difference`` a score below 0 counts as 0 (`_tested`). ``is_best`` marks the
+        layer with the best cell
     """
     rows = []
     for (encoder, target), part in table.groupby(["encoder", "target"], sort=False):
         best_cell = best_layer(part["value"].astype(float), metric=given.metric)
         for layer, cells in part.groupby("layer", sort=False):
-            if len(cells) < 2:
-                continue
             own = cells.set_index("bin")
             best = best_layer(own["value"].astype(float), metric=given.metric)
             inside = own["in_best_set"].eq(True).fillna(False)

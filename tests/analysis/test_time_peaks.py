@@ -32,7 +32,8 @@ def peak_of(estimate, error, *, undefined=(), metric="ccc"):
     inside = pd.array([True] * len(names), dtype="boolean")
     table = pd.DataFrame({**same, "value": estimate, "p_adjusted": 0.01, "n_permutations": 99, "in_best_set": inside})
     given = BinScores(label_bins(*names), {"e": ["0"]}, ["t"], metric, table, bootstrap, pd.DataFrame())
-    return time_peaks(table, given, inflation=1.5).iloc[0], given.row("e", "t", "0")[1]
+    (_, sample) = given.row("e", "t", "0") or ((), None)
+    return time_peaks(table, given, inflation=1.5).iloc[0], sample
 
 
 def test_the_difference_is_that_of_the_pair_with_the_least_p_and_not_of_the_furthest_two():
@@ -67,3 +68,9 @@ def test_of_errors_the_lower_one_is_the_better_bin():
 def test_two_bins_below_0_do_not_differ_and_the_furthest_two_are_shown():
     peak, _ = peak_of([-0.02, -0.05, -0.60], [0.02, 0.02, 0.05])
     assert (peak["better_bin"], peak["worse_bin"], peak["p_difference"]) == ("b0", "b2", 1)
+
+
+def test_a_layer_with_one_bin_has_a_peak_and_no_difference():
+    peak, _ = peak_of([0.4], [0.02])
+    assert (peak["bin"], peak["value"], peak["is_best"], peak["better_bin"]) == ("b0", 0.4, True, "")
+    assert np.isnan(peak["difference"])

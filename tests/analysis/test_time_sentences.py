@@ -69,6 +69,13 @@ def test_labels_and_seconds_are_named_as_such():
     assert "spans at 0.5–1.0 s from the beginning" in onset[0]
 
 
+def test_one_bin_is_not_called_the_best_of_several():
+    assert headlines([peak(bins=(), n_bins=1)]) == [
+        f"e predicts arousal from spans at 0.40–0.50 of the utterance best by layer 1 ({SCORE}, the maximum over "
+        "layers, Holm-adjusted p = .005)."
+    ]
+
+
 def test_differences_of_bins_are_one_family_whichever_bin_is_the_worst():
     assert difference().comparison == difference(reference_bin="0.00–0.10").comparison
 
