@@ -176,9 +176,25 @@ def test_caches_of_other_kinds_are_refused_with_the_command(corpus, tmp_path, rn
         sweep([whole], manifest, quick(manifest), out=tmp_path / "r", time=plan_bins("position"))
     with pytest.raises(InputError, match=r"has a row for each span of an utterance. Add --by .* \[LP573\]"):
         sweep([cache], manifest, quick(manifest), out=tmp_path / "r")
+
+
+def test_what_is_missing_for_bins_of_labels_is_named(corpus, tmp_path):
+    cache, manifest, embeddings = corpus
     rare = plan_bins("label", classes={"xylophone": "rare"})
-    with pytest.raises(InputError, match=r"No bin by label is left to probe.*\[LP575\]"):
+    message = (
+        r"No bin by label is left to probe: no label of .*spans\.zarr has a class \(labels: a, cat, happy, mat, on"
+    )
+    with pytest.raises(InputError, match=message + r", …\)\. Write the classes of its labels.*\[LP575\]"):
         sweep([cache], manifest, quick(manifest), out=tmp_path / "r", time=rare)
+    times = cache.spans
+    arrays = (times.parent, times.start, times.end, [" "] * len(times), times.duration)
+    write_spans(tmp_path / "windows.zarr", *arrays, embeddings[:, :, None])
+    windows = open_cache(tmp_path / "windows.zarr")
+    for plan in (rare, plan_bins("label")):
+        with pytest.raises(
+            InputError, match=r"no span of .*windows\.zarr has a label\. Extract .* with --spans.*\[LP575\]"
+        ):
+            sweep([windows, cache], manifest, quick(manifest), out=tmp_path / "r", time=plan)
 
 
 def test_another_choice_of_bins_is_another_run_and_the_same_one_resumes(corpus, run, tmp_path):

@@ -20,7 +20,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import PartOf, SweepData
 from layerprobe.probe.sweep.data.inputs import SweepDataset
 from layerprobe.probe.sweep.data.rated_parts import RatedPart, restricted
-from layerprobe.probe.time.bins import LABEL, NO_BIN, POSITION, BinPlan, TimeBin, divide
+from layerprobe.probe.time.bins import LABEL, NO_BIN, POSITION, BinPlan, TimeBin, divide, plain_label
 from layerprobe.probe.time.span_means import SpanMeans, group_means
 from layerprobe.probe.vectors import varies_by_rounding
 
@@ -154,7 +154,7 @@ def bin_sweep(plan: BinPlan, caches: Sequence[Cache], dataset: SweepDataset) -> 
         dataset: all utterances of the sweep, and its parts
 
     Raises:
-        InputError: if no bin is left
+        InputError: if no bin is left, or no span of a cache has a label or a class
     """
     data = dataset.data
     ids = pd.Index(data.utterance_ids)
@@ -163,6 +163,8 @@ def bin_sweep(plan: BinPlan, caches: Sequence[Cache], dataset: SweepDataset) -> 
     spans = []
     for cache in cast(Sequence[SpanMeans], caches):
         binned = divide(cast(Spans, cache.span_cache.spans), plan)
+        if not binned.bins:
+            raise _without_labels(cache.span_cache)
         for one in binned.bins:
             if of_name.setdefault(one.name, len(names)) == len(names):
                 names.append(one)
@@ -193,6 +195,18 @@ def bin_sweep(plan: BinPlan, caches: Sequence[Cache], dataset: SweepDataset) -> 
     used = spans[0].utterance >= 0
     n_without = int((used & (spans[0].bin == NO_BIN)).sum())
     return BinnedSweep(plan, bins, left_out, spans, int(used.sum()), n_without, len(ids))
+
+
+def _without_labels(cache: Cache) -> InputError:
+    """Return the error of a cache without bins of labels: its spans have none, or their labels have no class."""
+    labels = pd.Series(cast(Spans, cache.spans).label, dtype=object).map(plain_label)
+    names = sorted(set(labels) - {""})
+    if not names:
+        missing = f"no span of {cache.path} has a label. Extract the spans of a table, TextGrids or a CTM with --spans"
+        return InputError("LP575", f"No bin by label is left to probe: {missing}.")
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    missing = f"no label of {cache.path} has a class (labels: {shown}). Write the classes of its labels in the table of"
+    return InputError("LP575", f"No bin by label is left to probe: {missing} --label-classes.")
 
 
 def _of_bin(part: RatedPart, reaches: np.ndarray) -> RatedPart | str:
