@@ -63,7 +63,7 @@ def check_text(time: InTime | None, covariates: Sequence[Covariate], *, residual
     Args:
         time: bins or ratings of spans; None for a sweep of utterances
         covariates: of every layer
-        residualize_text: whether residuals given the transcript are asked for
+        residualize_text: whether residuals given the transcript are to be scored
 
     Raises:
         InputError: if it does
