@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -50,28 +51,31 @@ class SideBySide:
 
 
 def read_side_by_side(paths: Sequence[Path], runs: Sequence[Run]) -> SideBySide:
-    """Join the tables of runs; rows without an encoder, such as baselines, are taken from the first run.
+    """Join the tables of runs; rows without an encoder, such as baselines, are taken from the first run that has them.
 
     An encoder whose name an earlier run has too is shown with the name of its run folder.
 
     Raises:
-        InputError: if a run has no layers, files are missing or mixed, or runs differ in more than their encoders
+        InputError: if a run has no layers, files are missing or mixed, or runs differ in more than their encoders,
+            where bins of time are those of the runs that have any
     """
     for path, run in zip(paths, runs, strict=True):
         if not run.encoders:
             raise InputError(
                 "LP610", f"{path} is a trained regressor and has no layers to draw. Use layerprobe compare {path}."
             )
+        _check_same_plan(run, runs[0], path, paths[0])
+    _check_same_time(paths, runs)
     layers: dict[str, list[str]] = {}
     scores, weights, predictions = [], [], []
+    found: set[str] | None = None  # what was erased in rows without an encoder, which all runs have alike
     for path, run in zip(paths, runs, strict=True):
-        _check_same_plan(run, runs[0], path, paths[0])
         shown = shown_names(run.encoders, path, taken=layers)
         layers |= {shown[e]: run.layers(e) for e in run.encoders}
-        first = run is runs[0]  # baselines are the same in all runs, which have the same utterances and splits
-        scores.append(_renamed(run.scores, shown, others=first))
-        weights.append(_renamed(run.layer_weights, shown, others=first))
-        predictions.append(_renamed_columns(read_predictions(path, run.fingerprint), shown, others=first))
+        scores.append(_renamed(run.scores, shown, found))
+        weights.append(_renamed(run.layer_weights, shown, found))
+        predictions.append(_renamed_columns(read_predictions(path, run.fingerprint), shown, found))
+        found = {"", *(found or ()), *run.scores["erased"][run.scores["encoder"] == ""]}
     every, predicted = pd.concat(scores, ignore_index=True), _joined(predictions)
     plain, of_bin, of_concept = is_plain(every), every["bin"] != "", every["erased"] != ""
     bins = (
@@ -168,20 +172,44 @@ def _check_same_plan(run: Run, first: Run, path: Path, first_path: Path) -> None
     """Check that two runs have the same utterances, splits and settings, without which scores can't be compared."""
     for key in ("corpus", "sweep"):
         if run.plan[key] != first.plan[key]:
-            raise InputError(
-                "LP613",
-                f"{path} and {first_path} differ in their {key}, so their scores can't be compared. "
-                "Sweep both with the same manifest and options.",
-            )
+            _refuse(key, path, first_path)
 
 
-def _renamed(table: pd.DataFrame, shown: dict[str, str], *, others: bool) -> pd.DataFrame:
-    kept = table if others else table[table["encoder"].isin(list(shown))]
+def _check_same_time(paths: Sequence[Path], runs: Sequence[Run]) -> None:
+    """Check that runs that were swept in time have the same bins, or ratings of the same spans."""
+    timed = [(path, run.plan["time"]) for path, run in zip(paths, runs, strict=True) if run.plan.get("time")]
+    for path, time in timed[1:]:
+        if time.get("fingerprint") != timed[0][1].get("fingerprint"):
+            _refuse("time", path, timed[0][0])
+
+
+def _refuse(key: str, path: Path, first_path: Path) -> NoReturn:
+    raise InputError(
+        "LP613",
+        f"{path} and {first_path} differ in their {key}, so their scores can't be compared. "
+        "Sweep both with the same manifest and options.",
+    )
+
+
+def _renamed(table: pd.DataFrame, shown: dict[str, str], found: set[str] | None) -> pd.DataFrame:
+    """Return the rows of a run's encoders, renamed, and those without an encoder that no earlier run has.
+
+    Args:
+        table: of a run
+        shown: the name that each of its encoders is shown under
+        found: what was erased in rows without an encoder of earlier runs, "" included; None for the first run
+    """
+    kept = table
+    if found is not None:
+        chosen = table["encoder"].isin(list(shown))
+        if "erased" in table:
+            chosen |= (table["encoder"] == "") & ~table["erased"].isin(found)
+        kept = table[chosen]
     return kept.assign(encoder=[shown.get(e, e) for e in kept["encoder"]])
 
 
-def _renamed_columns(predictions: Predictions, shown: dict[str, str], *, others: bool) -> Predictions:
-    kept = _renamed(predictions.columns, shown, others=others)
+def _renamed_columns(predictions: Predictions, shown: dict[str, str], found: set[str] | None) -> Predictions:
+    kept = _renamed(predictions.columns, shown, found)
     return _with_columns(predictions, kept)
 
 

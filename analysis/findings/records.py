@@ -105,9 +105,9 @@ class Finding:
     fraction_random: float | None = None  # erasure: of R² that random directions remove
     is_above_chance: bool | None = None  # erasure: whether the layer predicts the target above chance as it is
     bins_kind: str | None = None  # time_peak, time_difference: position, onset or label
-    bin: str | None = None  # time_peak, time_difference: the bin of the score, or that of the higher one
+    bin: str | None = None  # time_peak, time_difference: the bin of the score, or the better one of two
     bins: tuple[str, ...] | None = None  # time_peak: bins of the layer not significantly worse than its best
-    reference_bin: str | None = None  # time_difference: bin that is subtracted
+    reference_bin: str | None = None  # time_difference: the worse bin, which is subtracted
     n_bins: int | None = None  # time_peak: bins of the map
     worse_layers: tuple[str, ...] | None = None  # encoder_gain: layers that score significantly worse
 

@@ -18,14 +18,15 @@ PEAK_METHOD = (
 )
 PEAK_SOURCE = "Westfall and Young (1993); Nichols and Holmes (2002), Human Brain Mapping 15"
 DIFFERENCE_METHOD = (
-    "best minus worst bin of the highest-scoring layer; interval and p-value hold for all pairs of its bins and for "
-    f"the training speakers, by the maximum statistic over {N_RESAMPLES:,} resamples of speakers"
+    "the two bins of the highest-scoring layer with the least p-value of all pairs, better minus worse; interval and "
+    "p-value hold for all pairs of its bins and for the training speakers, by the maximum statistic over "
+    f"{N_RESAMPLES:,} resamples of speakers"
 )
 DIFFERENCE_SOURCE = "Romano and Wolf (2005), Econometrica 73; Nadeau and Bengio (2003), Mach. Learn. 52"
 
 
 def time_findings(study: Study) -> Iterator[Finding]:
-    """Yield for each encoder and target the best cell of its map, and the difference of the bins of that layer.
+    """Yield for each encoder and target the best cell of its map, and whether bins of that layer differ.
 
     Args:
         study: of one or several runs; one without bins of time has no such findings
@@ -34,7 +35,6 @@ def time_findings(study: Study) -> Iterator[Finding]:
         return
     bins = study.bin_scores.bins
     for row in study.time_peak[study.time_peak["is_best"].eq(True)].to_dict("records"):
-        same = {"bins_kind": bins.kind, "bin": str(row["bin"])}
         tested = int(row["n_permutations"]) > 0
         yield make_finding(
             "time_peak",
@@ -46,11 +46,12 @@ def time_findings(study: Study) -> Iterator[Finding]:
             bins=tuple(row["bins"]),
             n_bins=len(bins.names),
             n_permutations=int(row["n_permutations"]) if tested else None,
-            **same,
+            bins_kind=bins.kind,
+            bin=str(row["bin"]),
         )
         if not math.isfinite(row["difference"]):
             continue
-        worst = str(row["worst_bin"])
+        better, worse = str(row["better_bin"]), str(row["worse_bin"])
         ends = {"ci_low": row["difference_ci_low"], "ci_high": row["difference_ci_high"]}
         yield make_finding(
             "time_difference",
@@ -59,7 +60,8 @@ def time_findings(study: Study) -> Iterator[Finding]:
             interval=SIMULTANEOUS_SPEAKERS,
             method=DIFFERENCE_METHOD,
             source=DIFFERENCE_SOURCE,
-            detail=f"compared with {worst}",
-            reference_bin=worst,
-            **same,
+            detail=f"{better} compared with {worse}",
+            reference_bin=worse,
+            bins_kind=bins.kind,
+            bin=better,
         )

@@ -53,6 +53,12 @@ def _peak_sentences(peak: Finding, above: bool | None) -> Iterator[str]:
     few = ""
     if above is None and peak.n_permutations:
         few = f"; better than in all {peak.n_permutations} permutations, too few for a test at the 5 % level"
+    if peak.n_bins == 1:
+        yield (
+            f"{peak.encoder} predicts {target} from spans {where} best by {kind} {peak.layer} ({score}, the maximum "
+            f"over {kind}s{p}{few})."
+        )
+        return
     yield (
         f"{peak.encoder} predicts {target} best from spans {where}, by {kind} {peak.layer} ({score}, the maximum over "
         f"{kind}s and {peak.n_bins} bins{p}{few})."
@@ -83,5 +89,5 @@ def _difference_sentence(found: Finding) -> str:
     pair = joined_text([str(found.bin), str(found.reference_bin)])
     return (
         f"For {target}, no two bins of {kind} {found.layer} of {found.encoder} differ significantly if training "
-        f"speakers vary, too ({metric}); the best and the worst are {pair}: {numbers}."
+        f"speakers vary, too ({metric}); the least p-value is that of {pair}: {numbers}."
     )

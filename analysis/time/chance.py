@@ -31,7 +31,9 @@ def map_chance(observed: np.ndarray, null: np.ndarray) -> MapChance:
     Each cell is standardised by the mean and the standard deviation of its scores on the permuted and on the real
     ratings, which are one more permutation: under the hypothesis that no cell predicts anything, all of them are
     exchangeable, and the test by the maximum over cells is exact. Where permutations of cells do not belong together,
-    because more than 5 % of them lack a cell, cells are tested one by one, and p-values are adjusted by Holm's method.
+    because more than 5 % of them lack a cell, cells are tested one by one, and p-values are adjusted by Holm's
+    method; a cell above its level, which is that of .05 divided by the number of cells, is then significant, and
+    cells that have too few permutations for that have no level.
 
     Args:
         observed: scores ``(n_cells,)``, higher is better, NaN where there is none
@@ -51,7 +53,8 @@ def map_chance(observed: np.ndarray, null: np.ndarray) -> MapChance:
     n = len(complete)
     if n < (1 - MOST_UNDEFINED) * len(permuted):
         adjusted[tested] = holm(p[tested])
-        level[tested] = [_critical(column[known]) for column, known in zip(permuted.T, finite.T, strict=True)]
+        alpha = ALPHA / int(tested.sum())
+        level[tested] = [_critical(column[known], alpha) for column, known in zip(permuted.T, finite.T, strict=True)]
         return MapChance(p, adjusted, level, int(finite.sum(axis=0).min()))
     every = np.vstack([x, complete])
     deviation = every.std(axis=0)
@@ -59,14 +62,15 @@ def map_chance(observed: np.ndarray, null: np.ndarray) -> MapChance:
     scaled = np.divide(every - every.mean(axis=0), deviation, out=np.zeros_like(every), where=varies)
     highest = scaled[1:].max(axis=1)
     adjusted[tested] = np.where(varies, (1 + np.sum(highest[:, None] >= scaled[0], axis=0)) / (1 + n), 1.0)
-    level[tested] = _level(complete, _critical(highest))
+    critical = _critical(highest, ALPHA)
+    level[tested] = _level(complete, critical if np.isfinite(critical) else float(highest.max()))
     return MapChance(p, adjusted, level, n)
 
 
-def _critical(null: np.ndarray) -> float:
-    """Return the value of ``(n_permutations,)`` that one with a p-value of at most .05 exceeds, or else the highest."""
-    n_beyond = int(np.floor(ALPHA * (len(null) + 1) + 1e-9)) - 1  # permutations that may reach such a value
-    return float(np.sort(null)[len(null) - 1 - max(n_beyond, 0)])
+def _critical(null: np.ndarray, alpha: float) -> float:
+    """Return the value of ``(n_permutations,)`` that one with a p-value of at most alpha exceeds; NaN if too few."""
+    n_beyond = int(np.floor(alpha * (len(null) + 1) + 1e-9)) - 1  # permutations that may reach such a value
+    return float(np.sort(null)[len(null) - 1 - n_beyond]) if n_beyond >= 0 else float("nan")
 
 
 def _level(permuted: np.ndarray, critical: float) -> np.ndarray:

@@ -15,12 +15,13 @@ from layerprobe.probe.metrics import CLASS_METRICS, LOWER_IS_BETTER
 
 PEAK_COLUMNS = [
     "encoder", "target", "layer", "bin", "value", "ci_low", "ci_high", "interval", "bins", "p_adjusted", "chance",
-    "n_permutations", "worst_bin", "difference", "difference_ci_low", "difference_ci_high", "p_difference", "is_best",
+    "n_permutations", "better_bin", "worse_bin", "difference", "difference_ci_low", "difference_ci_high",
+    "p_difference", "is_best",
 ]  # fmt: skip
 
 
 def time_peaks(table: pd.DataFrame, given: BinScores, *, inflation: float) -> pd.DataFrame:
-    """Return the best bin of each layer, the bins that are not significantly worse, and the difference from the worst.
+    """Return the best bin of each layer, the bins that are not significantly worse, and whether bins differ.
 
     Args:
         table: of `analysis.time.maps.time_map`
@@ -28,19 +29,19 @@ def time_peaks(table: pd.DataFrame, given: BinScores, *, inflation: float) -> pd
         inflation: factor of the standard errors of differences, for the training speakers (`training_inflation`)
 
     Returns:
-        `PEAK_COLUMNS`, a row for each encoder, target and layer with two bins or more. ``value, ci_low, ci_high,
-        interval, p_adjusted, chance, n_permutations`` are those of the best bin, a maximum that is optimistic, and
-        ``bins`` is a tuple of the 95 % set. ``difference`` is the best minus the worst bin (``worst_bin``), above 0
-        whatever the metric; its interval and ``p_difference`` hold for all pairs of bins at once, so that choosing the
-        two furthest from each other does not count as a result. For ``p_difference`` a score below 0 counts as 0
-        (`_tested`). ``is_best`` marks the layer with the best cell
+        `PEAK_COLUMNS`, a row for each encoder, target and layer. ``value, ci_low, ci_high, interval, p_adjusted,
+        chance, n_permutations`` are those of the best bin, a maximum that is optimistic, and ``bins`` is a tuple of the
+        95 % set. ``difference``, missing where a layer has one bin, is of the two bins with the least ``p_difference``
+        of all pairs (of several, the two furthest from each other): that of ``better_bin`` minus that of ``worse_bin``,
+        above 0 whatever the metric. Its interval and ``p_difference`` hold for all pairs at once, so that choosing one
+        does not count as a result, and where it is not significant, no pair is. The bins are those with an interval,
+        which the best one may lack. For ``p_difference`` a score below 0 counts as 0 (`_tested`). ``is_best`` marks the
+        layer with the best cell
     """
     rows = []
     for (encoder, target), part in table.groupby(["encoder", "target"], sort=False):
         best_cell = best_layer(part["value"].astype(float), metric=given.metric)
         for layer, cells in part.groupby("layer", sort=False):
-            if len(cells) < 2:
-                continue
             own = cells.set_index("bin")
             best = best_layer(own["value"].astype(float), metric=given.metric)
             inside = own["in_best_set"].eq(True).fillna(False)
@@ -52,23 +53,25 @@ def time_peaks(table: pd.DataFrame, given: BinScores, *, inflation: float) -> pd
 
 
 def _difference(given: BinScores, encoder: str, target: str, layer: str, *, inflation: float) -> dict[str, object]:
-    """Return the difference of the best from the worst bin, tested with all pairs of bins."""
+    """Return the difference of two bins with the least p-value, of those of all pairs of bins."""
     found = given.row(encoder, target, layer)
     if found is None:
-        return {"worst_bin": "", "difference": np.nan}
+        return {"better_bin": "", "worse_bin": "", "difference": np.nan}
     names, sample = found
     pairs = pair_differences(sample)
-    furthest = int(np.nanargmax(np.abs(pairs.estimate)))
-    estimate = abs(float(pairs.estimate[furthest]))
-    margin = float(simultaneous_margins(pairs, inflation=inflation)[furthest])
-    p = float(max_statistic(pairs, inflation=inflation, tested=_tested(sample, pairs, given.metric))[furthest])
-    values = pd.Series(-sample.estimate if given.lower_is_better else sample.estimate, index=names)
+    p = max_statistic(pairs, inflation=inflation, tested=_tested(sample, pairs, given.metric))
+    size = np.abs(pairs.estimate)
+    chosen = int(np.lexsort((-size, np.where(np.isfinite(p), p, np.inf)))[0])
+    estimate, margin = float(size[chosen]), float(simultaneous_margins(pairs, inflation=inflation)[chosen])
+    first, second = (names[int(side[chosen])] for side in _pairs(len(names)))
+    is_first = (pairs.estimate[chosen] >= 0) != given.lower_is_better
     return {
-        "worst_bin": str(values.idxmin()),
+        "better_bin": first if is_first else second,
+        "worse_bin": second if is_first else first,
         "difference": estimate,
         "difference_ci_low": estimate - margin,
         "difference_ci_high": estimate + margin,
-        "p_difference": p,
+        "p_difference": float(p[chosen]),
     }
 
 

@@ -49,7 +49,8 @@ class TimeTables:
     @cached_property
     def bin_scores(self: BinnedStudy) -> BinScores | None:
         """Scores of all layers in all bins with their resamples; None of runs without bins."""
-        found = TimeBins.from_plan(self.runs[0].plan.get("time", {}))
+        plans = (TimeBins.from_plan(run.plan.get("time", {})) for run in self.runs)  # equal where a run has any
+        found = next((bins for bins in plans if bins is not None), None)
         if found is None or self.bins is None:
             return None
         predictions = self.bins.predictions

@@ -19,6 +19,7 @@ from layerprobe.probe.sweep.data.in_time import (
     TimeOptions,
     changed_time,
     check_caches,
+    check_text,
     time_choice,
 )
 from layerprobe.probe.sweep.fits.mix_probes import DEFAULT_MIXES
@@ -81,6 +82,7 @@ def prepare(
     read = _read(manifest, arguments)
     in_time = time_choice(time, read)
     check_caches([*caches, *random_weights], in_time=in_time is not None)
+    check_text(in_time, covariates, residualize_text=bool(arguments["residualize_text"]))
     checked = in_time.manifest(read) if isinstance(in_time, SpanRatings) else read
     concepts = open_concept_caches(erasure.concepts)
     used = [*_all_caches(caches, random_weights, covariates), *(one.cache for one in concepts)]
@@ -141,6 +143,7 @@ def prepare_recorded(
     read = _read(manifest or recorded.check_manifest(), arguments)
     in_time = time_choice(time, read, recorded.time)
     check_caches([*caches, *random_weights], in_time=in_time is not None)
+    check_text(in_time, covariates, residualize_text=bool(arguments["residualize_text"]))
     checked = in_time.manifest(read) if isinstance(in_time, SpanRatings) else read
     used = [*_all_caches(caches, random_weights, covariates), *(one.cache for one in concepts)]
     same = checked.content_hash(recorded.plan.group_by) == recorded.content

@@ -27,7 +27,7 @@ KINDS = {
 }
 UNITS = {POSITION: "fraction of the utterance", ONSET: "s", LABEL: "label"}
 DEFAULT_BINS, DEFAULT_BIN_WIDTH = 10, 0.5  # bins of position; seconds of a bin of onset
-MOST_BINS = 100  # of position
+FEWEST_BINS, MOST_BINS = 2, 100  # of position; one bin is the whole utterance
 LEAST_WIDTH = 0.01  # seconds of a bin of onset, less than a frame of any encoder
 ROUNDING = 1e-9  # of a bin, by which a centre on an edge may fall short of it
 NO_BIN = -1
@@ -85,7 +85,7 @@ def plan_bins(
 
     Args:
         kind: a key of `KINDS`
-        bins: number of bins of position, 1 to 100; None for 10
+        bins: number of bins of position, 2 to 100, because one is the whole utterance; None for 10
         bin_width: seconds of a bin of onset, 0.01 or more; None for 0.5
         classes: the class of each label, of `read_label_classes`; None where each label is a bin of its own
 
@@ -98,8 +98,10 @@ def plan_bins(
     for option, (value, needed) in of_kind.items():
         if value is not None and kind != needed:
             raise InputError("LP574", f"{option} goes with --by {needed}, not with --by {kind}. Leave it out.")
-    if bins is not None and not 1 <= bins <= MOST_BINS:
-        raise InputError("LP574", f"--bins {bins} is outside 1 to {MOST_BINS}. Choose a number in this range.")
+    if bins is not None and not FEWEST_BINS <= bins <= MOST_BINS:
+        raise InputError(
+            "LP574", f"--bins {bins} is outside {FEWEST_BINS} to {MOST_BINS}. Choose a number in this range."
+        )
     if bin_width is not None and not LEAST_WIDTH <= bin_width < np.inf:
         raise InputError(
             "LP574",

@@ -22,7 +22,7 @@ TARGETS = "targets"  # the kind of a sweep with targets per span
 SPAN_COLUMNS = ("span_id", "utterance_id", "start", "end", "label")
 NO_TARGET = r"_(r\d+|n_samples|n_raters)$"  # ends of columns of single raters, and of counts
 SAME_TIME = 1e-3  # seconds by which a span may differ between table and cache
-REGULAR = 1e-6  # of a step, by which windows may be off their grid; lags up to it count as multiples of the step
+REGULAR = 1e-6  # of the distance from the first window, by which windows may be off their grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,11 +179,8 @@ def _stated(path: Path) -> tuple[dict[str, Target], float]:
 def _lagged(path: Path, rows: pd.DataFrame, names: list[str], lag: float) -> tuple[pd.DataFrame, int]:
     """Return the spans of one utterance with the ratings of a later time, and how many have none for want of it."""
     starts = rows["start"].to_numpy()
-    order = np.sort(starts)
-    steps = np.diff(order)
-    step = float(steps.min()) if len(steps) else 1.0
-    place = np.round((starts - order[0]) / step).astype(int) if step > 0 else np.zeros(len(starts), dtype=int)
-    if step <= 0 or (np.abs(starts - order[0] - place * step) > SAME_TIME + REGULAR * place * step).any():
+    place, step = _grid(starts)
+    if step <= 0 or (np.abs(starts - starts.min() - place * step) > SAME_TIME + REGULAR * place * step).any():
         raise InputError(
             "LP578",
             f"{path}: the spans of {rows['utterance_id'].iloc[0]} do not begin at regular times, which --lag "
@@ -191,17 +188,37 @@ def _lagged(path: Path, rows: pd.DataFrame, names: list[str], lag: float) -> tup
             "shift them before.",
         )
     n = int(place.max()) + 1
-    later = lag / step
-    whole = int(np.floor(later + REGULAR))
-    fraction = 0.0 if later - whole < REGULAR else later - whole
+    whole = int(np.floor((lag + SAME_TIME) / step))
+    fraction = lag / step - whole if lag - whole * step > SAME_TIME else 0.0  # nearer to a start is at this start
     columns = {}
     for name in names:
         grid = np.full(n + whole + 2, np.nan)
         grid[place] = rows[name].to_numpy()
         first, second = grid[place + whole], grid[place + whole + 1]
         columns[name] = first if fraction == 0 else (1 - fraction) * first + fraction * second
-    beyond = place + later > n - 1 + REGULAR
+    beyond = place + whole + fraction > n - 1
     return rows.assign(**columns), int(beyond.sum())
+
+
+def _grid(starts: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the number of each start on the regular grid that fits best, from 0, and the step of the grid.
+
+    Times may be rounded, so that the step is a mean, and no single difference of starts.
+
+    Args:
+        starts: ``(n_spans,)`` seconds, in any order
+
+    Returns:
+        numbers ``(n_spans,)``, and the step in seconds, 0 where starts are equal; 1 for a single span
+    """
+    order = np.argsort(starts, kind="stable")
+    steps = np.diff(starts[order])
+    if not len(steps) or steps.min() <= 0:
+        return np.zeros(len(starts), dtype=int), 0.0 if len(steps) else 1.0
+    single = float(steps[steps < 1.5 * steps.min()].mean())
+    place = np.zeros(len(starts), dtype=int)
+    place[order[1:]] = np.cumsum(np.rint(steps / single).astype(int))
+    return place, float((starts.max() - starts.min()) / place.max())
 
 
 def _numbers(path: Path, table: pd.DataFrame, name: str) -> np.ndarray:

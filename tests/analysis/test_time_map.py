@@ -92,6 +92,22 @@ def test_cells_with_other_permutations_are_tested_one_by_one(rng):
     assert map_chance(np.array([np.nan]), np.full((9, 1), np.nan)).n_permutations == 0
 
 
+def test_a_level_of_cells_that_are_tested_one_by_one_counts_all_cells():
+    """A cell that exceeds its level is significant by Bonferroni's method, and by Holm's, too."""
+    rng, observed = np.random.default_rng(0), np.array([0.3, 0.05, np.nan, 0.0])
+    null = rng.normal(size=(999, 4)) * 0.1
+    null[:200, 3] = np.nan
+    level = map_chance(observed, null).level
+    for cell in (0, 1, 3):
+        for step, is_above in ((-1e-9, False), (1e-9, True)):
+            tried = observed.copy()
+            tried[cell] = level[cell] + step
+            assert (map_chance(tried, null).p_permutation[cell] * 3 <= 0.05) == is_above
+    found = map_chance(np.tile(observed[:2], 20), rng.normal(size=(99, 40)) * 0.1 + np.where(np.eye(99, 40), np.nan, 0))
+    assert np.isnan(found.level).all()  # no p-value of 99 permutations is significant among 40
+    assert np.isfinite(found.p_adjusted).all()
+
+
 def test_a_cell_is_the_score_of_the_utterances_with_a_span_in_the_bin(timed, read):
     predictions, table = read_predictions(timed), read.time_map
     columns = predictions.columns
@@ -148,8 +164,10 @@ def test_the_planted_bin_and_layer_are_the_peak_and_differ_from_the_worst(timed,
         row = cells[cells["layer"] == layer]
         sign = -1 if metric == "rmse" else 1
         values = sign * row["value"]
-        assert peak["difference"] == pytest.approx(values.max() - values.min(), abs=1e-5)
-        assert peak["worst_bin"] == row.loc[values.idxmin(), "bin"]
+        of_bin = values.set_axis(row["bin"])
+        expected = of_bin[peak["better_bin"]] - of_bin[peak["worse_bin"]]
+        assert peak["better_bin"] == name
+        assert peak["difference"] == pytest.approx(expected, abs=1e-5)
         assert peak["p_difference"] < 0.05
         assert 0 < peak["difference_ci_low"] < peak["difference"] < peak["difference_ci_high"]
         assert peak["p_adjusted"] == 1 / 40

@@ -51,7 +51,7 @@ def test_bins_that_do_not_differ_are_not_called_better():
     (*_, last) = headlines([peak(), difference(0.3)])
     assert last.startswith(
         "For arousal, no two bins of layer 1 of e differ significantly if training speakers vary, too "
-        "(moment-matched CCC); the best"
+        "(moment-matched CCC); the least p-value is that of 0.40–0.50 and 0.90–1.00: "
     )
 
 
@@ -67,6 +67,13 @@ def test_labels_and_seconds_are_named_as_such():
     assert "spans labelled particle and other are" in label[1]
     onset = headlines([peak(bins_kind="onset", bin="0.5–1.0", bins=("0.5–1.0",))])
     assert "spans at 0.5–1.0 s from the beginning" in onset[0]
+
+
+def test_one_bin_is_not_called_the_best_of_several():
+    assert headlines([peak(bins=(), n_bins=1)]) == [
+        f"e predicts arousal from spans at 0.40–0.50 of the utterance best by layer 1 ({SCORE}, the maximum over "
+        "layers, Holm-adjusted p = .005)."
+    ]
 
 
 def test_differences_of_bins_are_one_family_whichever_bin_is_the_worst():

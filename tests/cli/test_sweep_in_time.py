@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.command_line import refused
 from helpers.span_rows import write_spans
@@ -78,6 +79,18 @@ def test_ratings_of_spans_and_a_lag_reach_the_run_and_its_plan(material, tmp_pat
     ratings_table(cache, table, tension=np.arange(len(cache.spans)) % 7)
     printed = swept("--plan", tmp_path / "first", "--out", tmp_path / "changed")
     assert "s.csv has changed since" in printed
+
+
+@pytest.mark.parametrize(("option", "value"), [("--residualize-text", None), ("--covariate", "transcript")])
+def test_transcripts_with_ratings_of_spans_are_refused_for_what_they_are(material, tmp_path, option, value):
+    cache = open_cache(material[0])
+    manifest = pd.read_csv(material[1]).assign(transcript="one of many")
+    manifest.to_csv(material[1], index=False)
+    table = ratings_table(cache, tmp_path / "s.csv", tension=np.arange(len(cache.spans)) % 7)
+    given = [option] if value is None else [option, value]
+    text = refused("sweep", *map(str, material), "--spans", str(table), *given, "--out", str(tmp_path / "run"))
+    message = "With --spans ratings are of spans, and transcripts, which are of whole utterances, are left out."
+    assert f"{message} Leave {' '.join(given)} out. [LP540]" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(

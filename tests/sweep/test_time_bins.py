@@ -61,7 +61,8 @@ def test_classes_of_labels_are_bins_and_other_labels_are_in_none(tmp_path):
     [
         ("time", {}, "--by time is unknown; choose from position, onset, label. [LP574]"),
         ("onset", {"bins": 3}, "--bins goes with --by position, not with --by onset. Leave it out. [LP574]"),
-        ("position", {"bins": 0}, "--bins 0 is outside 1 to 100. Choose a number in this range. [LP574]"),
+        ("position", {"bins": 0}, "--bins 0 is outside 2 to 100. Choose a number in this range. [LP574]"),
+        ("position", {"bins": 1}, "--bins 1 is outside 2 to 100. Choose a number in this range. [LP574]"),
         (
             "onset",
             {"bin_width": 1e-5},

@@ -133,6 +133,21 @@ def test_a_lag_undoes_the_delay_of_ratings(corpus, tmp_path):
     assert scores[0.0] < 0.2
 
 
+@pytest.mark.parametrize("step", [1 / 3, 1 / 16, 1 / 30, 0.04])
+@pytest.mark.parametrize("digits", [3, 12])
+def test_a_lag_takes_windows_whose_times_are_rounded_to_milliseconds(corpus, tmp_path, step, digits):
+    """Of 40 windows, one of which is missing, the rating of the k-th is k, and two steps later k + 2."""
+    _, manifest, _ = corpus
+    place = np.delete(np.arange(40), 7)
+    start = np.round(place * step, digits)
+    table = pd.DataFrame({"utterance_id": "u0", "start": start, "end": start + 1, "tension": place.astype(float)})
+    table.to_csv(tmp_path / "s.csv", index=False)
+    ratings = read_span_ratings(tmp_path / "s.csv", manifest, lag=2 * step)
+    expected = np.where(np.isin(place, [5, 38, 39]), np.nan, place + 2)  # the seventh, and those beyond the end
+    np.testing.assert_allclose(ratings.table["tension"], expected, atol=1e-3)
+    assert ratings.n_beyond_end == 2
+
+
 def test_a_lag_needs_windows_at_regular_times(corpus, tmp_path):
     cache, manifest, _ = corpus
     path = ratings_table(cache, tmp_path / "s.csv", tension=np.ones(len(cache.spans)))

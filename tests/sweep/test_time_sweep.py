@@ -130,6 +130,23 @@ def test_bins_that_too_few_utterances_reach_are_left_out_with_the_reason(tmp_pat
     assert np.isfinite(kept.ratings).all()
 
 
+def test_a_bin_that_few_held_out_utterances_reach_is_left_out(tmp_path, rng):
+    """Eight of 24 speakers are held out: two of their 40 utterances reach the last two seconds."""
+    speaker = np.arange(N) % 24
+    lengths = np.where((speaker < 16) | np.isin(np.arange(N), [16, 17]), 6, 2)
+    cache, manifest, _ = timed_corpus(tmp_path, rng, planted=None, lengths=lengths)
+    split = np.where(speaker < 16, "train", "test")
+    manifest = replace(manifest, table=manifest.table.assign(split=split))
+    run = sweep([cache], manifest, quick(manifest), out=tmp_path / "few", time=plan_bins("onset", bin_width=1))
+    assert [one["name"] for one in run.plan["time"]["bins"]] == ["0.0–1.0"]
+    reason = "it holds out 2 utterances with ratings of arousal, valence, fewer than 20"
+    assert [one["reason"] for one in run.plan["time"]["left_out"]] == [reason, reason]
+    two = np.where(speaker < 16, manifest.table["speaker_id"], np.where(speaker < 20, "a", "b"))
+    manifest = replace(manifest, table=manifest.table.assign(speaker_id=two))
+    with pytest.raises(InputError, match=r"it holds out 2 speakers with ratings of arousal, valence, fewer than 3"):
+        sweep([cache], manifest, quick(manifest), out=tmp_path / "none", time=plan_bins("onset", bin_width=1))
+
+
 def test_bins_narrower_than_the_steps_of_windows_are_noted(corpus, tmp_path):
     cache, manifest, _ = corpus
     log = Log()
@@ -159,9 +176,25 @@ def test_caches_of_other_kinds_are_refused_with_the_command(corpus, tmp_path, rn
         sweep([whole], manifest, quick(manifest), out=tmp_path / "r", time=plan_bins("position"))
     with pytest.raises(InputError, match=r"has a row for each span of an utterance. Add --by .* \[LP573\]"):
         sweep([cache], manifest, quick(manifest), out=tmp_path / "r")
+
+
+def test_what_is_missing_for_bins_of_labels_is_named(corpus, tmp_path):
+    cache, manifest, embeddings = corpus
     rare = plan_bins("label", classes={"xylophone": "rare"})
-    with pytest.raises(InputError, match=r"No bin by label is left to probe.*\[LP575\]"):
+    message = (
+        r"No bin by label is left to probe: no label of .*spans\.zarr has a class \(labels: a, cat, happy, mat, on"
+    )
+    with pytest.raises(InputError, match=message + r", …\)\. Write the classes of its labels.*\[LP575\]"):
         sweep([cache], manifest, quick(manifest), out=tmp_path / "r", time=rare)
+    times = cache.spans
+    arrays = (times.parent, times.start, times.end, [" "] * len(times), times.duration)
+    write_spans(tmp_path / "windows.zarr", *arrays, embeddings[:, :, None])
+    windows = open_cache(tmp_path / "windows.zarr")
+    for plan in (rare, plan_bins("label")):
+        with pytest.raises(
+            InputError, match=r"no span of .*windows\.zarr has a label\. Extract .* with --spans.*\[LP575\]"
+        ):
+            sweep([windows, cache], manifest, quick(manifest), out=tmp_path / "r", time=plan)
 
 
 def test_another_choice_of_bins_is_another_run_and_the_same_one_resumes(corpus, run, tmp_path):

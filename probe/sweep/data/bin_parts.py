@@ -20,11 +20,11 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.predictions import PartOf, SweepData
 from layerprobe.probe.sweep.data.inputs import SweepDataset
 from layerprobe.probe.sweep.data.rated_parts import RatedPart, restricted
-from layerprobe.probe.time.bins import LABEL, NO_BIN, POSITION, BinPlan, TimeBin, divide
+from layerprobe.probe.time.bins import LABEL, NO_BIN, POSITION, BinPlan, TimeBin, divide, plain_label
 from layerprobe.probe.time.span_means import SpanMeans, group_means
 from layerprobe.probe.vectors import varies_by_rounding
 
-FEWEST_UTTERANCES, FEWEST_SPEAKERS = 20, 3  # of a bin that is probed
+FEWEST_UTTERANCES, FEWEST_SPEAKERS = 20, 3  # of a bin that is probed, and those that its folds hold out together
 MOST_REACHED = 0.75  # mean fraction of bins of position that an utterance reaches, below which a note advises fewer
 SHOWN = 5  # labels that a command names
 LISTED = 50  # bins that plan.toml lists as left out
@@ -154,7 +154,7 @@ def bin_sweep(plan: BinPlan, caches: Sequence[Cache], dataset: SweepDataset) -> 
         dataset: all utterances of the sweep, and its parts
 
     Raises:
-        InputError: if no bin is left
+        InputError: if no bin is left, or no span of a cache has a label or a class
     """
     data = dataset.data
     ids = pd.Index(data.utterance_ids)
@@ -163,6 +163,8 @@ def bin_sweep(plan: BinPlan, caches: Sequence[Cache], dataset: SweepDataset) -> 
     spans = []
     for cache in cast(Sequence[SpanMeans], caches):
         binned = divide(cast(Spans, cache.span_cache.spans), plan)
+        if not binned.bins:
+            raise _without_labels(cache.span_cache)
         for one in binned.bins:
             if of_name.setdefault(one.name, len(names)) == len(names):
                 names.append(one)
@@ -195,6 +197,18 @@ def bin_sweep(plan: BinPlan, caches: Sequence[Cache], dataset: SweepDataset) -> 
     return BinnedSweep(plan, bins, left_out, spans, int(used.sum()), n_without, len(ids))
 
 
+def _without_labels(cache: Cache) -> InputError:
+    """Return the error of a cache without bins of labels: its spans have none, or their labels have no class."""
+    labels = pd.Series(cast(Spans, cache.spans).label, dtype=object).map(plain_label)
+    names = sorted(set(labels) - {""})
+    if not names:
+        missing = f"no span of {cache.path} has a label. Extract the spans of a table, TextGrids or a CTM with --spans"
+        return InputError("LP575", f"No bin by label is left to probe: {missing}.")
+    shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    missing = f"no label of {cache.path} has a class (labels: {shown}). Write the classes of its labels in the table of"
+    return InputError("LP575", f"No bin by label is left to probe: {missing} --label-classes.")
+
+
 def _of_bin(part: RatedPart, reaches: np.ndarray) -> RatedPart | str:
     """Return what of a part reaches a bin, or why it is not probed there.
 
@@ -204,11 +218,12 @@ def _of_bin(part: RatedPart, reaches: np.ndarray) -> RatedPart | str:
     """
     rows = np.flatnonzero(reaches[part.rows])  # within the part
     data, names = part.data, ", ".join((*part.plan.targets, *part.plan.nominal))
-    if len(rows) < FEWEST_UTTERANCES:
-        return f"{_reaching(len(rows), 'utterance')} with ratings of {names}, fewer than {FEWEST_UTTERANCES}"
-    n_speakers = len(np.unique(data.groups[rows]))
-    if n_speakers < FEWEST_SPEAKERS:
-        return f"{_reaching(n_speakers, 'speaker')} with ratings of {names}, fewer than {FEWEST_SPEAKERS}"
+    held_out = rows[np.isin(rows, np.concatenate([split.test for split in data.splits]))]
+    for own, what in ((rows, "is reached by"), (held_out, "holds out")):
+        n_speakers = len(np.unique(data.groups[own]))
+        for n, unit, fewest in ((len(own), "utterance", FEWEST_UTTERANCES), (n_speakers, "speaker", FEWEST_SPEAKERS)):
+            if n < fewest:
+                return f"it {what} {_counted(n, unit)} with ratings of {names}, fewer than {fewest}"
     for split in data.splits:
         if not np.isin(split.test, rows).any():
             return f"no utterance of fold {split.name} with ratings of {names} reaches it"
@@ -220,7 +235,7 @@ def _of_bin(part: RatedPart, reaches: np.ndarray) -> RatedPart | str:
     if any(varies_by_rounding(both[split.train]).any() for split in splits):
         return f"training utterances that reach it have one value alone of one of {names}"
     plan = replace(part.plan, residuals=(), text_residuals=(), probes=(), mixes=(), fused=False, cross_corpus=False)
-    own = SweepData(
+    of_bin = SweepData(
         utterance_ids=data.utterance_ids[rows],
         speaker_ids=data.speaker_ids[rows],
         groups=np.unique(data.groups[rows], return_inverse=True)[1],
@@ -229,13 +244,13 @@ def _of_bin(part: RatedPart, reaches: np.ndarray) -> RatedPart | str:
         splits=splits,
         part_of=PartOf(replace(data, text_residuals=None), rows),
     )
-    return RatedPart(part.rows[rows], part.n_utterances, own, plan)
+    return RatedPart(part.rows[rows], part.n_utterances, of_bin, plan)
 
 
-def _reaching(n: int, unit: str) -> str:
-    """Return how many utterances or speakers reach a bin.
+def _counted(n: int, unit: str) -> str:
+    """Return a number of utterances or speakers.
 
-    >>> _reaching(0, "utterance"), _reaching(1, "speaker"), _reaching(7, "utterance")
-    ('it is reached by no utterance', 'it is reached by 1 speaker', 'it is reached by 7 utterances')
+    >>> _counted(0, "utterance"), _counted(1, "speaker"), _counted(7, "utterance")
+    ('no utterance', '1 speaker', '7 utterances')
     """
-    return f"it is reached by {'no' if n == 0 else n} {unit}{'s' if n > 1 else ''}"
+    return f"{'no' if n == 0 else n} {unit}{'s' if n > 1 else ''}"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from layerprobe.probe.cache.store import Cache
-from layerprobe.probe.data.manifest.schema import Manifest
+from layerprobe.probe.data.manifest.schema import TRANSCRIPT, Manifest
 from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.results.sweep_plan import SweepPlan
-from layerprobe.probe.sweep.data.covariates import Covariate, LayerCovariate
+from layerprobe.probe.sweep.data.covariates import Covariate, LayerCovariate, TranscriptCovariate
 from layerprobe.probe.sweep.data.inputs import SweepDataset, make_dataset, with_text_residuals
 from layerprobe.probe.sweep.data.span_dataset import span_dataset
 from layerprobe.probe.time.bins import BinPlan, plan_bins, read_label_classes
@@ -57,6 +57,28 @@ def check_caches(caches: Sequence[Cache], *, in_time: bool) -> None:
             )
 
 
+def check_text(time: InTime | None, covariates: Sequence[Covariate], *, residualize_text: bool) -> None:
+    """Check that a sweep over ratings of spans takes no transcripts, which `SpanRatings.manifest` leaves out.
+
+    Args:
+        time: bins or ratings of spans; None for a sweep of utterances
+        covariates: of every layer
+        residualize_text: whether residuals given the transcript are to be scored
+
+    Raises:
+        InputError: if it does
+    """
+    of_text = any(isinstance(one, TranscriptCovariate) for one in covariates)
+    options = {"--residualize-text": residualize_text, f"--covariate {TRANSCRIPT}": of_text}
+    given = next((option for option, is_given in options.items() if is_given), None)
+    if isinstance(time, SpanRatings) and given is not None:
+        raise InputError(
+            "LP540",
+            "With --spans ratings are of spans, and transcripts, which are of whole utterances, are left out. "
+            f"Leave {given} out.",
+        )
+
+
 def caches_in_time(caches: Sequence[Cache], time: InTime | None) -> list[Cache]:
     """Return caches as a sweep reads them: of spans as caches of utterances where bins of time are probed.
 
@@ -71,8 +93,9 @@ def covariate_in_time(covariate: Covariate, time: InTime | None) -> Covariate:
     """Return a covariate as a sweep reads it; with bins of time it may be of utterances or spans.
 
     Raises:
-        InputError: if rows of its cache are not what the sweep needs
+        InputError: if rows of its cache are not what the sweep needs, or it is of transcripts and ratings are of spans
     """
+    check_text(time, [covariate], residualize_text=False)
     if not isinstance(covariate, LayerCovariate):
         return covariate
     if isinstance(time, BinPlan):
