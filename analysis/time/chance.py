@@ -82,4 +82,5 @@ def _level(permuted: np.ndarray, critical: float) -> np.ndarray:
     n, z = len(permuted), critical
     factor = np.sqrt((n + 1) / (n - z**2)) if z**2 < n else np.inf
     deviation = permuted.std(axis=0)
-    return np.asarray(permuted.mean(axis=0) + np.where(deviation > 0, z * factor * deviation, 0.0))
+    beyond = np.multiply(z * factor, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    return np.asarray(permuted.mean(axis=0) + beyond)

@@ -108,6 +108,12 @@ def test_a_level_of_cells_that_are_tested_one_by_one_counts_all_cells():
     assert np.isfinite(found.p_adjusted).all()
 
 
+def test_one_permutation_decides_nothing():
+    found = map_chance(np.array([0.5, 0.2]), np.array([[0.1, 0.3]]))  # warnings are errors here
+    assert (found.p_adjusted >= 0.5).all()
+    np.testing.assert_allclose(found.level, [0.1, 0.3])
+
+
 def test_a_cell_is_the_score_of_the_utterances_with_a_span_in_the_bin(timed, read):
     predictions, table = read_predictions(timed), read.time_map
     columns = predictions.columns
