@@ -28,7 +28,7 @@ class CachedSpans(SpanOptions):
         """Return what the cache's own plan states, so that a control can be resumed as one of the same spans."""
         return self.plan
 
-    def read(self, table: pd.DataFrame, *, may_lack: bool = False) -> SpanTable:  # noqa: ARG002 - as that of files
+    def read(self, table: pd.DataFrame) -> SpanTable:
         """Return the spans of the rows of a manifest, by id of utterance."""
         spans = dict(self.by_utterance)
         names = [str(name) for name in table["utterance_id"]]
