@@ -70,6 +70,7 @@ CACHE_FILES = (
     Rule("extraction/precision_error.csv", ALWAYS, "measured error of 16-bit encoding"),
     Rule("extraction/audio_remarks.csv", ALWAYS, "remarks on the audio"),
     Rule("extraction/audio_hashes.csv", NEVER, "paths of audio files; is made anew"),
+    Rule("extraction/repair.json", NEVER, "of a repair that was not finished"),
     Rule("extraction/lease.json", NEVER, "of a process that writes"),
     Rule("extraction/lock", NEVER, "of a process that writes"),
     Rule("*.partial", NEVER, "is being written"),
