@@ -44,7 +44,7 @@ from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.results.run_folder import Run, read_run
 
 HERE = Path(__file__).parent  # of the template, its style and its script
-OPEN = ("time-map",)  # figures that a run is made for, whose sections are open from the start
+OPEN = ("time-map", "erasure")  # figures that a run is made for, whose sections are open from the start
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from shutil import copytree
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +21,7 @@ from layerprobe.figures.draw import draw, plot
 from layerprobe.figures.layout.mark_ids import Mark, parse_mark_id
 from layerprobe.figures.layout.style import encoder_looks
 from layerprobe.figures.plots.erasure import ADJUSTED, erasure_figure, plot_erasure
+from layerprobe.figures.report.report import write_report
 from layerprobe.figures.report.sections import make_sections
 
 LOOK = encoder_looks(["e"])["e"]
@@ -141,3 +145,13 @@ def test_a_report_has_the_section_only_where_concepts_were_erased(without_concep
     assert cells["dominance", "duration"]["removed (%)"] == "–"  # nothing predicts it
     plain = study(reported)
     assert "Through what" not in {s.title for s in make_sections(plain, collect_findings(plain))}
+
+
+@pytest.mark.parametrize(("fixture", "title"), [("timed", "When"), ("without_concepts", "Through what")])
+def test_the_section_that_a_run_was_made_for_is_open(fixture, title, request, tmp_path):
+    folder = copytree(request.getfixturevalue(fixture), tmp_path / "run")
+    page = write_report(folder).read_text(encoding="utf-8")
+    sections = page.split("<section")
+    opened = [re.findall(r"<h2>([^<]*)</h2>", section)[0] for section in sections if "<details open>" in section]
+    assert opened
+    assert set(opened) == {title}  # on the page of each metric
