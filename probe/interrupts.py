@@ -52,6 +52,15 @@ def release_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
+def ignore_signals() -> None:
+    """Ignore ending signals from here on, in a process that has nothing more to do than to end.
+
+    Otherwise one that arrives while Python ends interrupts what libraries do then, which prints a traceback.
+    """
+    for number in ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def silence_closed_outputs() -> bool:
     """Return whether a reader of this process's output has gone, and discard what would be written to it."""
     closed = [number for number in (1, 2) if _is_closed(number)]

@@ -19,7 +19,7 @@ from layerprobe.probe.exceptions import InputError
 from layerprobe.probe.extraction.distributed.shards import Shard, ShardError, extract_shard, log_unused, merge
 from layerprobe.probe.extraction.encoding.read_ahead import loaders_for
 from layerprobe.probe.extraction.settings import DEFAULT_SETTINGS, ExtractionSettings
-from layerprobe.probe.interrupts import release_signals, signals_held_back
+from layerprobe.probe.interrupts import ignore_signals, release_signals, signals_held_back
 from layerprobe.probe.progress import NullProgress
 from layerprobe.probe.system import cores
 
@@ -175,4 +175,5 @@ def _fill(job: ExtractionJob, shard: Shard, pipe: Connection) -> None:
         died = InputError("LP454", "interrupted. Finished work is kept; run the same command again to resume.")
         pipe.send((died.code, died.message))
     finally:
+        ignore_signals()
         pipe.close()
